@@ -1,0 +1,43 @@
+# Two commands matter: `make run` sets everything up and starts the server, `make test` sets everything up
+# and passes all tests. Both need git, make and Python >= 3.11, nothing else. uv is used where it is installed.
+
+PYTHON ?= python3
+VENV ?= .venv
+# Extra requirements for pip, such as CONSTRAIN="mitmproxy==11.0.2"
+CONSTRAIN ?=
+ARGS ?=
+TEST_ARGS ?= -n 2
+
+BIN := $(VENV)/bin
+STAMP := $(VENV)/.installed
+
+.PHONY: run test lint bench clean
+
+run: $(STAMP)
+	$(BIN)/buffy serve $(ARGS)
+
+test: $(STAMP)
+	$(BIN)/python -m pytest $(TEST_ARGS)
+
+lint: $(STAMP)
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+bench: $(STAMP)
+	$(BIN)/python -m bench.run
+
+$(STAMP): pyproject.toml
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' \
+	  || { echo "Buffy needs Python 3.11 or newer; name one with PYTHON=..." >&2; exit 1; }
+	@if command -v uv >/dev/null 2>&1; then \
+	  uv venv --quiet --allow-existing --python "$$($(PYTHON) -c 'import sys; print(sys.executable)')" $(VENV) && \
+	  uv pip install --quiet --python $(BIN)/python -e '.[dev]' $(CONSTRAIN); \
+	else \
+	  $(PYTHON) -m venv $(VENV) && \
+	  $(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[dev]' $(CONSTRAIN); \
+	fi
+	@touch $@
+
+clean:
+	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache .hypothesis

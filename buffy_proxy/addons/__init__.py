@@ -1,0 +1,10 @@
+"""The proxy door: the only place that imports mitmproxy.
+
+door.py         listens, one connection handler a client; runs our own layer hooks without the addon chain
+next_layer.py   which protocol follows: TLS, HTTP, a raw tunnel
+layers.py       own HTTP layers: they answer from the cache instead of opening a server connection
+exchange.py     one request between a layer (generators) and the cache (coroutines)
+interceptor.py  who may use the proxy, what is cached, and the edits to what mitmproxy forwards itself
+tls.py          our certificate authority, and hosts whose clients reject it
+master.py       a mitmproxy master with just the addons that are needed
+"""

@@ -1,0 +1,248 @@
+"""Who may use the proxy, what goes to the cache, and the edits to what mitmproxy forwards by itself."""
+
+from __future__ import annotations
+
+import logging
+
+from mitmproxy import connection, http
+from mitmproxy.proxy import server_hooks
+
+from buffy_proxy.addons.exchange import Exchange
+from buffy_proxy.answer import Answer, passed_fields, plain
+from buffy_proxy.cache import Cache
+from buffy_proxy.config import Config, policy_for
+from buffy_proxy.core import fields as f
+from buffy_proxy.core import rules
+from buffy_proxy.core.model import Request, Response
+from buffy_proxy.ledger import Ledger
+from buffy_proxy.selectors import Selectors, parse_proxy_authorization
+
+log = logging.getLogger("buffy.proxy")
+access = logging.getLogger("buffy.access")
+
+SAFE = frozenset({"GET", "HEAD", "OPTIONS", "TRACE"})
+
+
+class Interceptor:
+    """The addon. One instance a process; `sessions` holds what a CONNECT said for the requests inside it."""
+
+    def __init__(
+        self, cache: Cache, ledger: Ledger, config: Config, own_addresses: frozenset[tuple[str, int]]
+    ) -> None:
+        self.cache = cache
+        self.ledger = ledger
+        self.config = config
+        self._own = own_addresses
+        self._sessions: dict[str, Selectors] = {}
+
+    # -- mitmproxy hooks ----------------------------------------------------------------------------------
+    def http_connect(self, flow: http.HTTPFlow) -> None:
+        refusal = self._identify(flow)
+        if refusal is not None:
+            flow.response = _to_mitmproxy(refusal)
+        else:
+            self._sessions[flow.client_conn.id] = flow.metadata["buffy.session"]
+
+    def client_disconnected(self, client: connection.Client) -> None:
+        self._sessions.pop(client.id, None)
+
+    def requestheaders(self, flow: http.HTTPFlow) -> None:
+        """Runs before any body is read: refuses, or says whether the body is needed for the key."""
+        if flow.error is not None:
+            return
+        if (refusal := self._identify(flow)) is not None:
+            flow.metadata["buffy.refusal"] = refusal
+            flow.request.stream = True
+            return
+        flow.request.stream = not self._body_is_part_of_key(flow)
+
+    def responseheaders(self, flow: http.HTTPFlow) -> None:
+        """Only for what mitmproxy forwards itself: the cache's answers never come through here."""
+        response = flow.response
+        if response is None:
+            return
+        head = Response(response.status_code, response.data.reason, tuple(response.headers.fields))
+        self._invalidate(flow, head)
+        status = f.cache_status(
+            fwd="bypass" if flow.request.method in SAFE else "method", fwd_status=head.status
+        )
+        if head.status != 101:
+            kept = tuple(
+                pair for pair in head.fields if pair[0].lower() in (b"transfer-encoding", b"trailer")
+            )
+            response.headers = http.Headers([*passed_fields(head, status), *kept])
+        flow.metadata["buffy.status"] = status
+        flow.metadata["buffy.bytes"] = 0
+
+        def count(chunk: bytes) -> bytes:
+            flow.metadata["buffy.bytes"] += len(chunk)
+            return chunk
+
+        response.stream = count
+
+    def response(self, flow: http.HTTPFlow) -> None:
+        self._note_forwarded(flow)
+
+    def error(self, flow: http.HTTPFlow) -> None:
+        if flow.error is not None:
+            log.info("%s %s: %s", flow.request.method, self._shown(flow), flow.error.msg)
+        self._note_forwarded(flow)
+
+    def server_connect(self, data: server_hooks.ServerConnectionHookData) -> None:
+        """The last gate before mitmproxy opens a connection of its own (tunnels, uploads, upgrades)."""
+        address = data.server.address
+        if self.config.offline or self._session(data.client).offline:
+            data.server.error = "Buffy is offline for this client"
+        elif address is not None and (address[0], address[1]) in self._own:
+            data.server.error = "the destination is this proxy itself"
+
+    # -- for the layers -----------------------------------------------------------------------------------
+    def is_upgrade(self, flow: http.HTTPFlow) -> bool:
+        return "upgrade" in flow.request.headers and b"upgrade" in f.connection_options(
+            tuple(flow.request.headers.fields)
+        )
+
+    def exchange(self, flow: http.HTTPFlow) -> Exchange:
+        """Raises ValueError for a target that is no usable URL."""
+        return Exchange(self.cache, self._request(flow, flow.request.raw_content or b""))
+
+    def prepare_forwarding(self, flow: http.HTTPFlow) -> None:
+        """Edits a request that mitmproxy forwards itself. Framing fields stay: mitmproxy frames by them."""
+        try:
+            request = self._request(flow, b"")
+        except ValueError:
+            return
+        original = tuple(flow.request.headers.fields)
+        fields = list(rules.forward_fields(request, drop_conditionals=False))
+        present = {name.lower() for name, _ in fields}
+        framing = {b"transfer-encoding", b"trailer"}
+        if self.is_upgrade(flow):
+            framing |= {b"upgrade"}
+            fields.append((b"Connection", b"Upgrade"))
+        elif (te := flow.request.headers.get("te", "")) and "trailers" in te.lower():
+            fields.append((b"te", b"trailers"))
+        fields += [
+            (name, value)
+            for name, value in original
+            if name.lower() in framing and name.lower() not in present
+        ]
+        if flow.request.is_http2:
+            fields = [(name.lower(), value) for name, value in fields if name.lower() != b"host"]
+        flow.request.headers = http.Headers(fields)
+
+    def finished(self, flow: http.HTTPFlow, exchange: Exchange) -> None:
+        """One log line and one count for an answer of the cache."""
+        answer = exchange.answer
+        if answer is None:
+            return
+        session: Selectors = flow.metadata["buffy.session"]
+        self.ledger.note(answer, exchange.sent, run=session.run, resource_id=answer.resource_id)
+        ended = "" if exchange.failure is None and not exchange.abandoned else " (ended early)"
+        access.info(
+            "%s %s %d %d %s%s",
+            flow.request.method,
+            self._shown(flow),
+            answer.status,
+            exchange.sent,
+            answer.cache_status.decode(),
+            ended,
+        )
+
+    def bad_request(self, message: str) -> Answer:
+        return _refuse(400, message)
+
+    # -- inside -------------------------------------------------------------------------------------------
+    def _identify(self, flow: http.HTTPFlow) -> Answer | None:
+        """Notes the session of a request; an answer when it is refused."""
+        value = flow.request.headers.get("proxy-authorization")
+        try:
+            selectors = (
+                parse_proxy_authorization(value.encode("latin-1", "replace"))
+                if value is not None
+                else self._session(flow.client_conn)
+            )
+        except ValueError as error:
+            return _refuse(407, str(error))
+        authenticated = value is None and flow.client_conn.id in self._sessions
+        if not authenticated and not selectors.allowed_by(self.config.credentials):
+            return _refuse(407, "this Buffy wants a user name and a password in the proxy URL")
+        flow.metadata["buffy.session"] = selectors
+        return None
+
+    def _session(self, client: connection.Client) -> Selectors:
+        return self._sessions.get(client.id) or Selectors()
+
+    def _request(self, flow: http.HTTPFlow, body: bytes) -> Request:
+        session: Selectors = flow.metadata.get("buffy.session") or Selectors()
+        return Request(
+            method=flow.request.method,
+            url=_target_uri(flow.request),
+            fields=tuple(flow.request.headers.fields),
+            body=body,
+            group=session.group,
+            offline=self.config.offline or session.offline,
+        )
+
+    def _body_is_part_of_key(self, flow: http.HTTPFlow) -> bool:
+        method = flow.request.method
+        if method in SAFE:
+            return False
+        length = f.delta_seconds(flow.request.headers.get("content-length"))
+        if (
+            length is None
+            or length > self.config.max_request_body
+            or "transfer-encoding" in flow.request.headers
+        ):
+            return False
+        try:
+            return method in policy_for(self.config, method, _target_uri(flow.request)).methods
+        except ValueError:
+            return False
+
+    def _invalidate(self, flow: http.HTTPFlow, head: Response) -> None:
+        if flow.request.method not in SAFE:
+            try:
+                self.cache.invalidate(self._request(flow, b""), head)
+            except Exception:
+                log.exception("cannot invalidate %s", self._shown(flow))
+
+    def _note_forwarded(self, flow: http.HTTPFlow) -> None:
+        if "buffy.status" not in flow.metadata or flow.response is None:
+            return
+        session: Selectors = flow.metadata.get("buffy.session") or Selectors()
+        sent, status = flow.metadata["buffy.bytes"], flow.metadata.pop("buffy.status")
+        self.ledger.note(
+            Answer(flow.response.status_code, b"", (), cache_status=status), sent, run=session.run
+        )
+        access.info(
+            "%s %s %d %d %s",
+            flow.request.method,
+            self._shown(flow),
+            flow.response.status_code,
+            sent,
+            status.decode(),
+        )
+
+    def _shown(self, flow: http.HTTPFlow) -> str:
+        try:
+            return rules.redact_url(_target_uri(flow.request), self.cache.store.secret)
+        except ValueError:
+            return "(unusable target)"
+
+
+def _target_uri(request: http.Request) -> str:
+    """The absolute target URI; bytes beyond ASCII are percent-encoded, as browsers do. Raises ValueError."""
+    path = "".join(chr(byte) if byte < 0x80 else f"%{byte:02X}" for byte in request.data.path)
+    host = f"[{request.host}]" if ":" in request.host else request.host
+    return f.normalise_url(
+        f"{request.scheme}://{host}:{request.port}{path if path.startswith('/') else '/' + path}"
+    )
+
+
+def _refuse(status: int, text: str) -> Answer:
+    extra = ((b"Proxy-Authenticate", b'Basic realm="Buffy"'),) if status == 407 else ()
+    return plain(status, f"{text}\n", b"buffy; fwd=bypass", ((b"Connection", b"close"), *extra))
+
+
+def _to_mitmproxy(answer: Answer) -> http.Response:
+    return http.Response.make(answer.status, answer.content or b"", http.Headers(list(answer.fields)))

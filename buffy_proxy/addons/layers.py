@@ -1,0 +1,197 @@
+"""Own HTTP layers: a request that concerns the cache is answered by it; no server connection is opened.
+
+`BuffyStream` steps in where mitmproxy would open a connection to the origin. Requests with a body that is
+streamed, and upgrades, go on through mitmproxy's own machinery. Bodies go out chunk by chunk, each after the
+client took the one before, so memory stays bounded.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Generator
+from typing import Any
+
+from mitmproxy import http
+from mitmproxy.proxy import commands, events, layer
+from mitmproxy.proxy.context import Context
+from mitmproxy.proxy.layers.http import (
+    DropStream,
+    Http2Server,
+    HttpLayer,
+    HTTPMode,
+    HttpStream,
+    RequestHeaders,
+    RequestProtocolError,
+    ResponseData,
+    ResponseEndOfMessage,
+    ResponseHeaders,
+    ResponseProtocolError,
+    SendHttp,
+)
+
+from buffy_proxy.addons.exchange import AskHook, ChunkHook, Exchange
+from buffy_proxy.addons.interceptor import Interceptor
+from buffy_proxy.answer import Answer
+
+CommandGenerator = Generator[commands.Command, Any, Any]
+
+
+class BuffyHttpLayer(HttpLayer):
+    """mitmproxy's HTTP layer with our streams in it."""
+
+    def __init__(self, context: Context, mode: HTTPMode, interceptor: Interceptor) -> None:
+        super().__init__(context, mode)
+        self.interceptor = interceptor
+
+    def _handle_event(self, event: events.Event) -> CommandGenerator:
+        if isinstance(event, events.Start) and self.context.client.alpn == b"h2":
+            self.connections[self.context.client] = BuffyHttp2Server(self.context.fork())
+        yield from super()._handle_event(event)
+
+    def make_stream(self, stream_id: int) -> CommandGenerator:
+        stream = BuffyStream(self.context.fork(), stream_id, self)
+        self.streams[stream_id] = stream
+        yield from self.event_to_child(stream, events.Start())
+
+    async def window_open(self, stream_id: int) -> None:
+        """Waits until an HTTP/2 client has room for more of this stream; HTTP/1 has no such window."""
+        connection = self.connections.get(self.context.client)
+        if isinstance(connection, BuffyHttp2Server):
+            await connection.window_open(stream_id)
+
+
+class BuffyHttp2Server(Http2Server):
+    """Tells when the flow-control window of a stream let out what was buffered (RFC 9113 §5.2)."""
+
+    def __init__(self, context: Context) -> None:
+        super().__init__(context)
+        self._moved = asyncio.Event()
+
+    def _handle_event(self, event: events.Event) -> CommandGenerator:
+        yield from super()._handle_event(event)
+        if isinstance(event, events.DataReceived | events.ConnectionClosed):
+            self._moved.set()
+
+    async def window_open(self, stream_id: int) -> None:
+        while self.h2_conn.stream_buffers.get(stream_id) and not self.is_closed(stream_id):
+            self._moved.clear()
+            await self._moved.wait()
+
+
+class BuffyStream(HttpStream):
+    """One request and its answer."""
+
+    def __init__(self, context: Context, stream_id: int, http_layer: BuffyHttpLayer) -> None:
+        super().__init__(context, stream_id)
+        self._layer = http_layer
+        self._exchange: Exchange | None = None
+
+    def handle_event(self, event: events.Event) -> CommandGenerator:
+        if isinstance(event, RequestProtocolError) and self._exchange is not None:
+            self._exchange.abandon()
+        yield from super().handle_event(event)
+
+    def state_wait_for_request_headers(self, event: RequestHeaders) -> layer.CommandGenerator[None]:
+        yield from super().state_wait_for_request_headers(event)
+        refusal = self.flow.metadata.get("buffy.refusal") if self._not_failed() else None
+        if refusal is not None and not event.end_stream:
+            # Answered at once: what is refused is not read into memory first.
+            self.client_state = self.server_state = self.state_errored
+            yield from self._send_whole(refusal)
+
+    def _not_failed(self) -> bool:
+        return self.client_state != self.state_errored
+
+    def start_request_stream(self) -> CommandGenerator:
+        if "buffy.refusal" not in self.flow.metadata:
+            yield from super().start_request_stream()
+
+    def make_server_connection(self) -> layer.CommandGenerator[bool]:
+        interceptor = self._layer.interceptor
+        if refusal := self.flow.metadata.get("buffy.refusal"):
+            yield from self._send_whole(refusal)
+            return False
+        if self.client_state == self.state_done and not interceptor.is_upgrade(self.flow):
+            yield from self._answer(interceptor)
+            return False
+        interceptor.prepare_forwarding(self.flow)
+        connected = yield from super().make_server_connection()
+        return bool(connected)
+
+    # -- answering ----------------------------------------------------------------------------------------
+    def _answer(self, interceptor: Interceptor) -> CommandGenerator:
+        try:
+            exchange = self._exchange = interceptor.exchange(self.flow)
+        except ValueError as error:
+            yield from self._send_whole(interceptor.bad_request(str(error)))
+            return
+        yield AskHook(self.flow, exchange)
+        answer = exchange.answer
+        try:
+            if answer is None or exchange.abandoned:
+                yield from self._break_off(exchange)
+            elif answer.stream is None:
+                yield from self._send_whole(answer)
+                exchange.sent = len(answer.content or b"")
+            else:
+                yield from self._send_streamed(exchange, answer)
+        finally:
+            exchange.close()
+            interceptor.finished(self.flow, exchange)
+
+    def _send_whole(self, answer: Answer) -> CommandGenerator:
+        yield self._head(answer, end_stream=not answer.content)
+        if answer.content:
+            yield SendHttp(ResponseData(self.stream_id, answer.content), self.context.client)
+        yield from self._end()
+
+    def _send_streamed(self, exchange: Exchange, answer: Answer) -> CommandGenerator:
+        if self.flow.request.method == "HEAD" or answer.status in (204, 304):
+            yield ChunkHook(self.flow, exchange, self._window_open)
+            yield self._head(answer, end_stream=True)
+            yield from self._end()
+            return
+        yield self._head(answer, end_stream=False)
+        while True:
+            yield ChunkHook(self.flow, exchange, self._window_open)
+            if exchange.abandoned or exchange.failure is not None:
+                yield from self._break_off(exchange)
+                return
+            if not exchange.chunk:
+                break
+            yield SendHttp(ResponseData(self.stream_id, exchange.chunk), self.context.client)
+        yield from self._end()
+
+    async def _window_open(self) -> None:
+        await self._layer.window_open(self.stream_id)
+
+    def _head(self, answer: Answer, *, end_stream: bool) -> SendHttp:
+        fields = list(answer.fields)
+        request = self.flow.request
+        unknown = answer.stream is not None and answer.size is None and not end_stream
+        if unknown and request.http_version == "HTTP/1.1":
+            fields.append((b"Transfer-Encoding", b"chunked"))
+        now = time.time()
+        response = http.Response(
+            b"HTTP/1.1", answer.status, answer.reason, http.Headers(fields), None, None, now, now
+        )
+        self.flow.response = response
+        return SendHttp(ResponseHeaders(self.stream_id, response, end_stream), self.context.client)
+
+    def _end(self) -> CommandGenerator:
+        self.flow.live = False
+        if self._not_failed():
+            self.client_state = self.server_state = self.state_done
+        yield DropStream(self.stream_id)
+        yield SendHttp(ResponseEndOfMessage(self.stream_id), self.context.client)
+
+    def _break_off(self, exchange: Exchange) -> CommandGenerator:
+        """The head is out, the body is not whole: the client must see that it is not (RFC 9112 §8)."""
+        self.flow.live = False
+        self.client_state = self.server_state = self.state_errored
+        message = exchange.failure or "the client is gone"
+        yield SendHttp(
+            ResponseProtocolError(self.stream_id, message, ResponseProtocolError.code), self.context.client
+        )
+        yield DropStream(self.stream_id)

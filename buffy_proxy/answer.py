@@ -1,0 +1,82 @@
+"""What the cache hands to a door: a response head and a body that is whole, streamed or absent."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Callable
+from http import HTTPStatus
+from typing import Literal
+
+from buffy_proxy.core import fields as f
+from buffy_proxy.core.model import Fields, Response
+from buffy_proxy.errors import OriginError
+
+
+class Answer:
+    """A response ready to be written. One of `content` and `stream` holds the body; both None: no body.
+
+    fields        end-to-end fields, Cache-Status and Via included; framing is the door's business
+    size          body length in bytes, None where only the end of the stream tells
+    source        where the body's bytes come from, for the counters
+    close()       must be called once, whether or not the stream was read to its end
+    """
+
+    def __init__(
+        self,
+        status: int,
+        reason: bytes,
+        fields: Fields,
+        *,
+        cache_status: bytes,
+        content: bytes | None = None,
+        stream: AsyncIterator[bytes] | None = None,
+        size: int | None = None,
+        source: Literal["cache", "origin", "buffy"] = "origin",
+        on_close: Callable[[], None] | None = None,
+    ) -> None:
+        self.status = status
+        self.reason = reason
+        self.fields = fields
+        self.cache_status = cache_status
+        self.content = content
+        self.stream = stream
+        self.size = len(content) if content is not None else size
+        self.source = source
+        self.resource_id: str | None = None
+        self._on_close = on_close
+
+    @property
+    def hit(self) -> bool:
+        """RFC 9211 §2.1: satisfied by the cache."""
+        return self.cache_status.startswith(b"buffy; hit")
+
+    def close(self) -> None:
+        on_close, self._on_close = self._on_close, None
+        if on_close is not None:
+            on_close()
+
+
+def passed_fields(head: Response, cache_status: bytes) -> Fields:
+    """The fields of an origin's response for the client: hop-by-hop ones gone, Via and Cache-Status added."""
+    return (*f.via(f.end_to_end(head.fields)), (b"Cache-Status", cache_status))
+
+
+def plain(status: int, text: str, cache_status: bytes, extra: Fields = ()) -> Answer:
+    """An answer of Buffy's own, as text."""
+    content = text.encode()
+    fields: Fields = (
+        (b"Content-Type", b"text/plain; charset=utf-8"),
+        (b"Content-Length", b"%d" % len(content)),
+        (b"Cache-Control", b"no-store"),
+        (b"Cache-Status", cache_status),
+        *extra,
+    )
+    reason = HTTPStatus(status).phrase.encode()
+    return Answer(status, reason, fields, cache_status=cache_status, content=content, source="buffy")
+
+
+def gateway_error(url: str, fwd: f.Fwd, error: OriginError) -> Answer:
+    """502 or 504 that says what happened, in words and in Proxy-Status (RFC 9209)."""
+    status = 504 if error.word.endswith("timeout") else 502
+    text = f"Buffy could not get {url}: {error}. Nothing is stored that could answer instead.\n"
+    proxy_status = f"buffy; error={error.word}; details={f.sf_string(str(error))}".encode()
+    return plain(status, text, f.cache_status(fwd=fwd, detail=error.word), ((b"Proxy-Status", proxy_status),))

@@ -1,0 +1,287 @@
+"""The shell around the core: asks it, then moves bytes.
+
+A door calls `open(request)` and gets an Answer. The way there:
+
+    key, versions ──decide──> Serve        answer from the store
+                              Unavailable  504 (offline, only-if-cached)
+                              Validate     ┐ a flight: one request to the origin for all who want this key;
+                              Forward      ┘ its outcome is a validation, a new response, or a failure
+                                             failure ──may_serve_stale──> a stored version, marked stale
+
+Requests that can be neither answered nor stored (other methods, ranges of what is not stored) are passed on
+without a flight. Errors of the store never reach a client: the request is then forwarded and not stored.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from buffy_proxy import serving
+from buffy_proxy.answer import Answer, gateway_error, passed_fields, plain
+from buffy_proxy.config import Config, policy_for
+from buffy_proxy.core import fields as f
+from buffy_proxy.core import rules
+from buffy_proxy.core.model import Request, Resource, Response, Version
+from buffy_proxy.errors import BodyMissing, OriginError, StoreError
+from buffy_proxy.fetch import Asking, Fetcher
+from buffy_proxy.flights import Arriving, Failed, Flight, Flights, Validated
+from buffy_proxy.lookup import Looked, explain, look_up, policy_of
+from buffy_proxy.origin import Origins
+from buffy_proxy.store import Store
+
+__all__ = ["Cache", "explain"]
+
+log = logging.getLogger("buffy.cache")
+
+NOT_COLLAPSED_S = 60.0
+"""For so long after a response that could not be stored, requests for its key do not wait for each other."""
+
+
+class Cache:
+    """The decision and the bytes, for every door of this process. Runs in one event loop."""
+
+    def __init__(
+        self, store: Store, config: Config, origins: Origins, clock: Callable[[], float] = time.time
+    ) -> None:
+        self.store = store
+        self.config = config
+        self.flights = Flights()
+        self._origins = origins
+        self._clock = clock
+        self._not_collapsed: dict[str, float] = {}
+        self._fetcher = Fetcher(store, config, origins, clock, self._remember_not_collapsed)
+
+    # -- the way in ---------------------------------------------------------------------------------------
+    async def open(self, request: Request) -> Answer:
+        """The answer to a request. Never raises for the origin's or the store's sake."""
+        try:
+            looked = look_up(self.store, self.config, request)
+            if flight := self._landing(looked.key.id):
+                await flight.ended(5.0)
+                looked = look_up(self.store, self.config, request)
+        except StoreError as error:
+            log.error("cannot read the store, forwarding: %s", error)
+            return await self._pass_on(_Asked(request, None, "bypass"), "the store cannot be read")
+        return await self._answer(looked)
+
+    async def _answer(self, looked: Looked) -> Answer:
+        match looked.decide(self._clock()):
+            case rules.Serve() as serve:
+                try:
+                    return self._serve(looked, serve.version, detail=serve.detail)
+                except BodyMissing:
+                    return await self._fly(looked, rules.Forward("miss", "the stored body is gone"))
+            case rules.Unavailable() as none:
+                text = f"Buffy has no answer for {looked.key.url}: {none.reason}.\n"
+                return plain(504, text, f.cache_status(fwd="miss", detail=none.reason))
+            case rules.Validate() | rules.Forward() as asking:
+                if looked.request.method == "HEAD" or asking.fwd in ("method", "bypass", "partial"):
+                    asked = _Asked(looked.request, looked, asking.fwd)
+                    return await self._pass_on(asked, asking.reason)
+                return await self._fly(looked, asking)
+
+    def _serve(self, looked: Looked, version: Version, *, detail: str = "", forwarded: bytes = b"") -> Answer:
+        """An answer from a stored version; `forwarded` is the Cache-Status of a request that went forward
+        all the same. Raises BodyMissing."""
+        now = self._clock()
+        status = forwarded or f.cache_status(hit=True, ttl=version.fresh_until - now, detail=detail)
+        fields = rules.answer_fields(version, now, status, replay_cookies=bool(looked.key.partition))
+        return serving.from_store(self.store, looked.request, version, fields, status)
+
+    # -- one request to the origin for all who wait -------------------------------------------------------
+    async def _fly(self, looked: Looked, asking: Asking) -> Answer:
+        if self._not_collapsed.get(looked.key.id, 0.0) > self._clock():
+            return await self._alone(looked, asking)
+        flight, leads = self.flights.join(
+            looked.key.id, lambda flight: self._fetcher.lead(flight, looked, asking)
+        )
+        answer = await self._ride(flight, looked, asking, collapsed=not leads)
+        return answer or await self._alone(looked, asking)
+
+    async def _alone(self, looked: Looked, asking: Asking) -> Answer:
+        flight = self.flights.solo(lambda flight: self._fetcher.lead(flight, looked, asking))
+        answer = await self._ride(flight, looked, asking, collapsed=False)
+        if answer is None:
+            return await self._pass_on(_Asked(looked.request, looked, asking.fwd), asking.reason)
+        return answer
+
+    async def _ride(
+        self, flight: Flight, looked: Looked, asking: Asking, *, collapsed: bool
+    ) -> Answer | None:
+        """This client's answer from a flight's outcome; None where the outcome is of no use to it."""
+        answer = None
+        flight.enter()
+        try:
+            outcome = await asyncio.shield(flight.outcome)
+            match outcome:
+                case Validated() if looked.matches(outcome.version):
+                    status = f.cache_status(
+                        fwd=asking.fwd, fwd_status=outcome.fwd_status, collapsed=collapsed
+                    )
+                    return self._serve(looked, outcome.version, forwarded=status)
+                case Arriving() if not collapsed or self._may_follow(outcome, looked):
+                    answer = self._along(flight, outcome, looked, asking, collapsed=collapsed)
+                    return answer
+                case Failed() if outcome.error.word != "proxy_internal_error":
+                    # Those who waited in vain and have nothing stored ask for themselves.
+                    if not collapsed or looked.fallback(self._clock()) is not None:
+                        return self._instead(_Asked(looked.request, looked, asking.fwd), outcome)
+        except BodyMissing:
+            pass
+        finally:
+            if answer is None or answer.stream is None:
+                flight.leave()
+        return None
+
+    def _may_follow(self, outcome: Arriving, looked: Looked) -> bool:
+        return outcome.stored and outcome.spool.joinable and looked.matches(outcome.draft)
+
+    def _along(
+        self, flight: Flight, arriving: Arriving, looked: Looked, asking: Asking, *, collapsed: bool
+    ) -> Answer:
+        """The new response, read along from the flight's spool."""
+        head, spool = arriving.response, arriving.spool
+        status = f.cache_status(
+            fwd=asking.fwd,
+            fwd_status=head.status,
+            stored=arriving.stored and spool.storing,
+            collapsed=collapsed,
+            detail=arriving.not_stored_because,
+        )
+        fields = passed_fields(head, status)
+        if head.status == 200 and (
+            answer := serving.conditional(looked.request, arriving.draft, fields, status)
+        ):
+            return answer
+        token = spool.subscribe()
+
+        def close() -> None:
+            spool.unsubscribe(token)
+            flight.leave()
+
+        answer = Answer(
+            head.status,
+            head.reason,
+            fields,
+            cache_status=status,
+            stream=spool.read(token),
+            size=arriving.size,
+            on_close=close,
+        )
+        answer.resource_id = looked.key.id
+        return answer
+
+    def _landing(self, key_id: str) -> Flight | None:
+        """A flight whose body is whole and only the commit is missing: waiting for it turns a copy of a miss
+        into a hit."""
+        flight = self.flights.get(key_id)
+        if flight is None or (outcome := flight.known()) is None:
+            return None
+        landing = isinstance(outcome, Arriving) and outcome.stored and outcome.spool.complete
+        return flight if landing else None
+
+    def _remember_not_collapsed(self, key_id: str) -> None:
+        now = self._clock()
+        if len(self._not_collapsed) > 10_000:
+            self._not_collapsed = {key: until for key, until in self._not_collapsed.items() if until > now}
+        self._not_collapsed[key_id] = now + NOT_COLLAPSED_S
+
+    # -- when the origin fails ----------------------------------------------------------------------------
+    def _instead(self, asked: _Asked, failed: Failed) -> Answer:
+        """A stored version answers if it may, else a gateway error says why."""
+        looked = asked.looked
+        if looked is not None and (version := looked.fallback(self._clock())):
+            detail = f"stale: {failed.error}"
+            forwarded = b""
+            if failed.status is not None:
+                forwarded = f.cache_status(fwd=asked.fwd, fwd_status=failed.status, detail=detail)
+            try:
+                return self._serve(looked, version, detail=detail, forwarded=forwarded)
+            except BodyMissing:
+                log.warning("the body of a stored version of %s is gone", looked.key.url)
+        return gateway_error(self._shown(asked), asked.fwd, failed.error)
+
+    def _shown(self, asked: _Asked) -> str:
+        if asked.looked is not None:
+            return asked.looked.key.url
+        return rules.redact_url(asked.request.url, self.store.secret)
+
+    # -- passing on ---------------------------------------------------------------------------------------
+    async def _pass_on(self, asked: _Asked, reason: str) -> Answer:
+        """Forwards one request as it is; nothing is stored."""
+        request = asked.request
+        fields = rules.forward_fields(request, drop_conditionals=False)
+        try:
+            origin = await self._origins.fetch(request.method, request.url, fields, request.body)
+        except OriginError as error:
+            return self._instead(asked, Failed(error))
+        if asked.looked is not None and (failed := self._fetcher.as_failure(asked.looked, origin.head)):
+            await origin.drain()
+            return self._instead(asked, failed)
+        self.invalidate(request, origin.head)
+        head, status = (
+            origin.head,
+            f.cache_status(fwd=asked.fwd, fwd_status=origin.head.status, detail=reason),
+        )
+        return Answer(
+            head.status,
+            head.reason,
+            passed_fields(head, status),
+            cache_status=status,
+            stream=origin.chunks(),
+            size=origin.size,
+            on_close=origin.abort,
+        )
+
+    def invalidate(self, request: Request, head: Response) -> None:
+        """After an unsafe method succeeded: what is stored for its URLs must be validated (RFC 9111 §4.4)."""
+        for url in rules.invalidated_urls(request, head):
+            get = Request("GET", url, request.fields, group=request.group)
+            key = rules.cache_key(get, policy_for(self.config, "GET", url), self.store.secret)
+            self.store.invalidate(key.id)
+
+    # -- background work ----------------------------------------------------------------------------------
+    async def renew(self, resource: Resource, version: Version) -> Failed | None:
+        """Renews one version as its strategy says, collapsed with what clients ask.
+
+        None: the origin answered well, and what it said is committed.
+        """
+        key = resource.key
+        request = Request(key.method, key.url, version.request_fields, group=key.group)
+        policy = policy_of(self.config, request, resource)
+        plan = policy.strategy.plan(version, self._clock())
+        looked = Looked(request, key, policy, self.store.versions(key.id), None)
+        asking = rules.Validate(version, plan.renewal, "stale", "renewed in the background")
+        flight, _ = self.flights.join(
+            key.id, lambda flight: self._fetcher.lead(flight, looked, asking), kept=True
+        )
+        await flight.ended()
+        return _failure_in(flight)
+
+
+@dataclass(frozen=True, slots=True)
+class _Asked:
+    """A request that goes to the origin outside a flight; `looked` is None where the store cannot be read."""
+
+    request: Request
+    looked: Looked | None
+    fwd: f.Fwd
+
+
+def _failure_in(flight: Flight) -> Failed | None:
+    match flight.known():
+        case Failed() as failed:
+            return failed
+        case Arriving() as arriving if arriving.response.status >= 400:
+            status = arriving.response.status
+            return Failed(OriginError("http_response_error", f"the origin answered {status}"), status)
+        case Arriving() as arriving if not arriving.spool.complete:
+            return Failed(OriginError("http_response_incomplete", str(arriving.spool.error)))
+        case None:
+            return Failed(OriginError("connection_terminated", "the renewal was dropped"))
+        case _:
+            return None

@@ -1,0 +1,208 @@
+"""One frozen Config: from defaults, `buffy.toml`, the environment and the command line, in rising order.
+
+Nothing is read or created at import: `load()` reads, and whoever needs a directory makes it.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+import os
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+from buffy_proxy import literals, rulebook, settings
+from buffy_proxy.core.model import Retention
+from buffy_proxy.core.policy import Policy
+from buffy_proxy.core.strategies import Http
+from buffy_proxy.errors import ConfigError
+from buffy_proxy.rulebook import Rule
+
+__all__ = [
+    "Address",
+    "Config",
+    "Credentials",
+    "RefreshLimits",
+    "Rule",
+    "Timeouts",
+    "check_exposure",
+    "dump",
+    "load",
+    "policy_for",
+]
+
+Address = tuple[str, int]
+
+
+@dataclass(frozen=True, slots=True)
+class Credentials:
+    """Proxy credentials (Basic). A user name in the proxy URL may add selectors: `name+group=G:password`."""
+
+    user: str
+    password: str = field(repr=False)
+
+
+@dataclass(frozen=True, slots=True)
+class RefreshLimits:
+    """Bounds of background re-fetching."""
+
+    downloads: int = 4
+    per_host: int = 1
+    jitter: float = 0.1
+    """A renewal is delayed by up to this share of its interval (at most 5 minutes), so that load spreads."""
+
+
+@dataclass(frozen=True, slots=True)
+class Timeouts:
+    """Seconds towards origins."""
+
+    connect_s: float = 15.0
+    first_byte_s: float = 60.0
+    idle_s: float = 60.0
+
+
+@dataclass(frozen=True, slots=True)
+class Config:
+    """Everything a Buffy process needs to know. Sizes are bytes, times are seconds.
+
+    tunnel          host patterns (fnmatch, lower-case, optional :port) that are never intercepted
+    learn_tunnels   hosts whose clients reject our certificate are tunnelled from then on
+    open            listen beyond loopback without credentials
+    map_size        address space reserved for the index file (it stays sparse)
+    max_request_body  largest request body that a rule may make part of a key; larger ones are forwarded
+    upstream_proxy  None: HTTPS_PROXY/HTTP_PROXY/NO_PROXY of the server's own environment
+    fallback        what applies where no rule matches: the `http` strategy with this retention
+    sources         where each setting that is no default was written, by its dotted name
+    """
+
+    data_dir: Path
+    config_file: Path | None = None
+    proxy: Address = ("127.0.0.1", 8080)
+    api: Address = ("127.0.0.1", 8008)
+    offline: bool = False
+    open: bool = False
+    credentials: Credentials | None = None
+    tunnel: tuple[str, ...] = ()
+    learn_tunnels: bool = True
+    max_size: int = 20 * 2**30
+    map_size: int = 64 * 2**30
+    max_request_body: int = 1 << 20
+    retention: Retention = field(default_factory=Retention)
+    refresh: RefreshLimits = field(default_factory=RefreshLimits)
+    timeouts: Timeouts = field(default_factory=Timeouts)
+    upstream_proxy: str | None = field(default=None, repr=False)
+    log_level: str = "info"
+    rules: tuple[Rule, ...] = ()
+    sources: Mapping[str, str] = field(default_factory=dict, repr=False, compare=False)
+    fallback: Policy = field(init=False, repr=False, compare=False)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "fallback", Policy(strategy=Http(), retention=self.retention))
+
+
+def policy_for(config: Config, method: str, url: str) -> Policy:
+    """The first rule whose methods and pattern match a normalised URL, else `http`. Runs for every hit."""
+    for rule in config.rules:
+        if method in rule.policy.methods and rule.pattern.match(url):
+            return rule.policy
+    return config.fallback
+
+
+def load(
+    config_file: Path | None = None, *, environ: Mapping[str, str] | None = None, **overrides: object
+) -> Config:
+    """The configuration of this process. Overrides are what the command line said; None means not said.
+
+    Raises ConfigError, which names the place, the key and what is allowed.
+    """
+    environ = os.environ if environ is None else environ
+    gathered = settings.gather(config_file, environ, overrides)
+    found = {key: setting.value for key, setting in gathered.settings.items()}
+    retention = Retention(**_table(found, "retention"))
+    user = found.pop("credentials", None)
+    return Config(
+        data_dir=found.pop("data_dir", None) or settings.default_data_dir(environ),
+        config_file=gathered.file,
+        credentials=Credentials(*user) if user else None,
+        retention=retention,
+        refresh=RefreshLimits(**_table(found, "refresh")),
+        timeouts=Timeouts(**{f"{key}_s": value for key, value in _table(found, "timeouts").items()}),
+        rules=rulebook.read_rules(gathered.rules, retention, str(gathered.file)),
+        sources={key: setting.source for key, setting in gathered.settings.items()},
+        **{key: value for key, value in found.items() if "." not in key},
+    )
+
+
+def check_exposure(config: Config) -> None:
+    """Refuses to serve strangers by accident; raises ConfigError.
+
+    Beyond loopback the proxy wants credentials or `open = true`. The control API asks nobody for a password,
+    so only `open = true` lets it out.
+    """
+    if config.open:
+        return
+    if not is_loopback(config.proxy[0]) and config.credentials is None:
+        raise ConfigError(
+            f"proxy: {literals.address_text(config.proxy)} can be reached from other machines; set proxy"
+            ' credentials ("user:password"), say open = true, or listen on 127.0.0.1'
+        )
+    if not is_loopback(config.api[0]):
+        raise ConfigError(
+            f"api: {literals.address_text(config.api)} can be reached from other machines and the control API"
+            " asks for no password; say open = true, or listen on 127.0.0.1"
+        )
+
+
+def is_loopback(host: str) -> bool:
+    """Whether only this machine can reach a listener on that host."""
+    try:
+        return ipaddress.ip_address(host.partition("%")[0]).is_loopback
+    except ValueError:
+        return host.lower() == "localhost" or host.lower().endswith(".localhost")
+
+
+def dump(config: Config) -> dict[str, Any]:
+    """For people and `--json`: every setting as {"value", "source"}, the rules, the file; no secrets."""
+    shown = {
+        key: {"value": _shown(config, key), "source": config.sources.get(key, "default")}
+        for key in settings.SETTINGS
+    }
+    return {
+        "config_file": str(config.config_file) if config.config_file else None,
+        "settings": shown,
+        "rules": [rulebook.dump_rule(rule) for rule in config.rules],
+    }
+
+
+def _table(found: dict[str, Any], name: str) -> dict[str, Any]:
+    return {key.partition(".")[2]: value for key, value in found.items() if key.startswith(f"{name}.")}
+
+
+def _shown(config: Config, key: str) -> object:
+    table, _, name = key.rpartition(".")
+    value = (
+        getattr(getattr(config, table), f"{name}_s" if table == "timeouts" else name)
+        if table
+        else getattr(config, key)
+    )
+    match value:
+        case Credentials():
+            return {"user": value.user, "password": "********"}
+        case Path():
+            return str(value)
+        case tuple() if key in ("proxy", "api"):
+            return literals.address_text(value)
+        case tuple():
+            return list(value)
+        case str() if key == "upstream_proxy":
+            return _without_password(value)
+        case _:
+            return value
+
+
+def _without_password(url: str) -> str:
+    host = urlsplit(url).netloc.rpartition("@")[2]
+    return re.sub(r"//[^/]*", f"//{'********@' if '@' in url else ''}{host}", url, count=1)

@@ -1,0 +1,82 @@
+"""What a proxy owes both sides: the fields for the origin and those for the client (RFC 9110 §7.6).
+
+Neither function sets the framing of an answer (Content-Length, Content-Range): who sends the bytes knows it.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+from urllib.parse import urljoin
+
+from buffy_proxy.core.conditional import CONDITIONS
+from buffy_proxy.core.fields import (
+    authority_of,
+    end_to_end,
+    first,
+    format_http_date,
+    normalise_url,
+    origin_of,
+    via,
+    with_field,
+    without,
+)
+from buffy_proxy.core.freshness import current_age
+from buffy_proxy.core.model import Fields, Request, Response, Version
+
+SAFE: Final = frozenset({"GET", "HEAD", "OPTIONS", "TRACE", "PRI", "PROPFIND", "QUERY", "REPORT", "SEARCH"})
+"""Methods that change nothing (the IANA registry of RFC 9110 §16.1.1); unknown ones are taken as unsafe."""
+
+
+def forward_fields(request: Request, *, drop_conditionals: bool) -> Fields:
+    """The request fields for the origin: Host from the target URI and first (RFC 9112 §3.2.2 – a foreign Host
+    would poison the cache), hop-by-hop fields gone, Via added.
+
+    `drop_conditionals`: also without Range and the client's conditions, so that the answer can be stored
+    whole. A body that came chunked and is in `request` gets its Content-Length; who streams one frames it.
+    """
+    kept = without(
+        end_to_end(request.fields), (b"host", b"range", *CONDITIONS) if drop_conditionals else (b"host",)
+    )
+    if request.body and first(request.fields, b"transfer-encoding") is not None:
+        kept = with_field(kept, b"Content-Length", b"%d" % len(request.body))
+    host = authority_of(request.url).encode("utf-8", "surrogateescape")
+    return via(((b"Host", host), *kept))
+
+
+def answer_fields(
+    version: Version, now: float, cache_status: bytes, *, replay_cookies: bool = False
+) -> Fields:
+    """The response fields for a client: as stored, with Age (RFC 9111 §5.1), a Date where the origin sent
+    none (RFC 9110 §6.6.1), Via, and `cache_status` as the last member of Cache-Status (RFC 9211 §2).
+
+    Set-Cookie goes only to those who were meant: `replay_cookies` where the partition is the client's own.
+    """
+    fields = end_to_end(version.fields)
+    if not replay_cookies:
+        fields = without(fields, (b"set-cookie", b"set-cookie2"))
+    if first(fields, b"date") is None:
+        fields = (*fields, (b"Date", format_http_date(version.received_at)))
+    fields = with_field(fields, b"Age", b"%d" % int(current_age(version, now)))
+    return (*via(fields), (b"Cache-Status", cache_status))
+
+
+def invalidated_urls(request: Request, response: Response) -> list[str]:
+    """What a successful unsafe request makes invalid: its target, and Location and Content-Location where
+    they have the same origin (RFC 9111 §4.4). Normalised, each once; [] for safe methods and for errors."""
+    if request.method in SAFE or not 200 <= response.status < 400:
+        return []
+    found = [request.url]
+    for name in (b"location", b"content-location"):
+        reference = first(response.fields, name)
+        url = _same_origin(request.url, reference) if reference is not None else None
+        if url is not None and url not in found:
+            found.append(url)
+    return found
+
+
+def _same_origin(base: str, reference: bytes) -> str | None:
+    try:
+        url = normalise_url(urljoin(base, reference.decode("utf-8", "surrogateescape")))
+        return url if origin_of(url) == origin_of(base) else None
+    except ValueError:
+        return None

@@ -1,0 +1,28 @@
+"""What applies to a request: strategy, retention and key options together, and where they come from."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from buffy_proxy.core.model import Retention
+from buffy_proxy.core.strategies import Strategy
+
+SAFE_METHODS = frozenset({"GET", "HEAD"})
+
+
+@dataclass(frozen=True, slots=True)
+class Policy:
+    """The outcome of matching a request against `buffy.toml` (or of an explicit order).
+
+    ignore_query  fnmatch patterns of query parameters that leave the cache key ("utm_*")
+    methods       which methods may be answered from the store; others are forwarded
+    shared        True: credentials do not partition the key (only where a rule says so)
+    source        for humans: `rule 2 ("https://…/**")`, `default`, `order`
+    """
+
+    strategy: Strategy
+    retention: Retention = field(default_factory=Retention)
+    ignore_query: tuple[str, ...] = ()
+    methods: frozenset[str] = SAFE_METHODS
+    shared: bool = False
+    source: str = "default"

@@ -1,0 +1,306 @@
+"""The decisions: what answers a request, and what may be stored. RFC 9111, for a shared cache.
+
+                     request + stored versions                           response of the origin
+                                |                                                  |
+                             decide                                           storability
+        +-----------+-----------+-----------+--------------+          +------------+-----------+
+      Serve      Validate     Forward    Unavailable                Store     StoreError    DoNotStore
+   from store   ask, then     to the     nothing to serve,        a version   beside the    forwarded only
+   fresh or     serve what    origin     and asking is             |          versions
+   not          is current               forbidden                 +-> planned: fresh_until, refresh_at
+
+How long a version answers was decided when it was stored or validated, so `decide` compares floats. A
+strategy that does not obey the origin (`strategy.obeys_origin`) skips what the RFC forbids, never what would
+be a lie: a part or a 304 is no version, and a variant answers only the requests it matches, whatever the
+strategy.
+
+The checks stand in tables with the clause beside each; deeper semantics are more rows. Section numbers are
+those of RFC 9111 unless another is named.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Final, Literal
+
+from buffy_proxy.core.conditional import (
+    CONDITIONS,
+    Multipart,
+    byte_range,
+    conditional_fields,
+    confirms,
+    freshen,
+    multipart,
+    precondition,
+    satisfies_match,
+)
+from buffy_proxy.core.fields import Fwd, Unsatisfiable, delta_seconds, directives, first
+from buffy_proxy.core.freshness import current_age, freshness_lifetime, has_validator
+from buffy_proxy.core.keys import SECRET_FIELDS, cache_key, redact_url, without_secrets
+from buffy_proxy.core.messages import answer_fields, forward_fields, invalidated_urls
+from buffy_proxy.core.model import CacheKey, Request, Version
+from buffy_proxy.core.policy import Policy
+from buffy_proxy.core.storing import DoNotStore, Storability, Store, StoreError, storability
+from buffy_proxy.core.strategies import Renewal
+from buffy_proxy.core.versions import matches, prefer_pinned
+
+__all__ = [
+    "CONDITIONS",
+    "SECRET_FIELDS",
+    "Decision",
+    "DoNotStore",
+    "Forward",
+    "Multipart",
+    "Serve",
+    "Storability",
+    "Store",
+    "StoreError",
+    "Unavailable",
+    "Unsatisfiable",
+    "Validate",
+    "answer_fields",
+    "byte_range",
+    "cache_key",
+    "conditional_fields",
+    "confirms",
+    "current_age",
+    "decide",
+    "forward_fields",
+    "freshen",
+    "freshness_lifetime",
+    "invalidated_urls",
+    "may_serve_stale",
+    "multipart",
+    "planned",
+    "precondition",
+    "redact_url",
+    "storability",
+    "without_secrets",
+]
+
+
+# -- what answers a request (§4) ----------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Serve:
+    """Answer with this version without asking. `stale`: past its `fresh_until`; `detail`: for Cache-Status,
+    "" for a plain hit."""
+
+    version: Version
+    stale: bool
+    detail: str
+
+
+@dataclass(frozen=True, slots=True)
+class Validate:
+    """Ask the origin before answering, in the way `renewal` says; a 304 makes the version current again."""
+
+    version: Version
+    renewal: Renewal
+    fwd: Literal["stale", "request"]
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class Forward:
+    """Send the request to the origin; no stored version is of use. With `fwd` "method" or "partial" it goes
+    out as it is, and its answer is not stored; else without Range and conditions, so that it can be."""
+
+    fwd: Fwd
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class Unavailable:
+    """504: the origin must not be asked (offline; only-if-cached, §5.2.1.7) and nothing stored may answer."""
+
+    reason: str
+
+
+Decision = Serve | Validate | Forward | Unavailable
+
+
+def decide(
+    request: Request, versions: Sequence[Version], error: Version | None, policy: Policy, now: float
+) -> Decision:
+    """What answers `request`. `versions` are all of the resource, newest first; `error` is the error response
+    kept beside them. Reads no clock and no body."""
+    if request.method not in policy.methods:
+        reason = f"{request.method} is not answered from the store"
+        return Unavailable(f"offline, and {reason}") if request.offline else Forward("method", reason)
+    star = not policy.strategy.obeys_origin
+    version = prefer_pinned([v for v in versions if matches(v, request.fields, star=star)], now)
+    usable = _from_store(request, version, error, policy, now)
+    if usable is not None:
+        return usable
+    if version is not None:
+        return _renew(request, version, policy, now)
+    return _miss(request, bool(versions))
+
+
+def _from_store(
+    request: Request, version: Version | None, error: Version | None, policy: Policy, now: float
+) -> Serve | None:
+    """What may be sent without asking: a pinned version, any when offline, a fresh one, a fresh error."""
+    if version is not None:
+        stale = now >= version.fresh_until
+        if version.pinned(now):
+            return Serve(version, stale, "pinned")
+        if request.offline:
+            return Serve(version, stale, "offline")
+        if _objection(request, version, policy, now) is None:
+            if not stale:
+                return Serve(version, False, "")
+            if _within_max_stale(request, version, policy, now):
+                return Serve(version, True, "max-stale in the request")
+    if error is not None and _error_answers(request, error, policy, now):
+        return _repeat_error(request, version, error, policy, now)
+    if version is not None and not policy.strategy.obeys_origin and _only_if_cached(request):
+        return Serve(version, True, "only-if-cached in the request")
+    return None
+
+
+def _error_answers(request: Request, error: Version, policy: Policy, now: float) -> bool:
+    fresh = now < error.fresh_until and matches(error, request.fields)
+    return fresh and _objection(request, error, policy, now) is None
+
+
+def _repeat_error(
+    request: Request, version: Version | None, error: Version, policy: Policy, now: float
+) -> Serve:
+    """A fresh 5xx says that the origin fails, so a stored version answers, as it would were the origin
+    asked."""
+    if version is not None and error.status >= 500 and may_serve_stale(request, version, policy, now):
+        return Serve(version, now >= version.fresh_until, f"origin answered {error.status}")
+    return Serve(error, False, f"stored error {error.status}")
+
+
+def _renew(request: Request, version: Version, policy: Policy, now: float) -> Decision:
+    """The version is there, but not without the origin's word."""
+    if _only_if_cached(request):
+        return Unavailable("only-if-cached, and the stored version is not usable without validation")
+    plan = policy.strategy.plan(version, now)
+    renewal = plan.renewal
+    # A condition on other methods does not ask whether something changed (RFC 9110 §13.1.2).
+    unasked = request.method not in ("GET", "HEAD")
+    if unasked or (renewal is Renewal.VALIDATE and not has_validator(version.fields)):
+        renewal = Renewal.REFETCH
+    if now < version.fresh_until:
+        return Validate(version, renewal, "request", _objection(request, version, policy, now) or plan.reason)
+    invalidated = version.fresh_until == float("-inf")
+    return Validate(
+        version, renewal, "stale", "invalidated by an unsafe request" if invalidated else plan.reason
+    )
+
+
+def _miss(request: Request, other_variants: bool) -> Decision:
+    what = "no stored variant matches" if other_variants else "nothing is stored"
+    if request.offline:
+        return Unavailable(f"offline, and {what}")
+    if _only_if_cached(request):
+        return Unavailable(f"only-if-cached, and {what}")
+    if request.method == "GET" and first(request.fields, b"range") is not None:
+        return Forward("partial", f"{what}; a part is forwarded as it is and not stored")
+    return Forward("vary-miss" if other_variants else "uri-miss", what)
+
+
+# -- request directives (§5.2.1), for strategies that obey ---------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class _Ask:
+    """A request against one version, as the rows below look at it."""
+
+    request: Request
+    asked: Mapping[str, str | None]
+    version: Version
+    now: float
+
+    def seconds(self, name: str) -> int | None:
+        """The argument of a request directive; None if absent or invalid, which then asks for nothing."""
+        return delta_seconds(self.asked.get(name))
+
+
+def _too_old(ask: _Ask) -> bool:
+    limit = ask.seconds("max-age")
+    if limit is None or "immutable" in directives(ask.version.fields):
+        return False
+    return current_age(ask.version, ask.now) > limit
+
+
+def _not_fresh_enough(ask: _Ask) -> bool:
+    wanted = ask.seconds("min-fresh")
+    return wanted is not None and ask.version.fresh_until - ask.now < wanted
+
+
+def _pragma(ask: _Ask) -> bool:
+    return not ask.asked and "no-cache" in directives(ask.request.fields, b"pragma")
+
+
+_OBJECTIONS: Final[tuple[tuple[str, Callable[[_Ask], bool], str], ...]] = (
+    ("§5.2.1.4", lambda ask: "no-cache" in ask.asked, "no-cache in the request"),
+    ("§5.4", _pragma, "Pragma: no-cache in the request"),
+    ("§5.2.1.1, RFC 8246 §2", _too_old, "older than the request's max-age"),
+    ("§5.2.1.3", _not_fresh_enough, "not fresh for the request's min-fresh"),
+    (
+        "RFC 9110 §13.1.1, §13.1.4",
+        lambda ask: not satisfies_match(ask.request, ask.version),
+        "If-Match differs",
+    ),
+)
+"""What a client may demand beyond freshness: clause, whether it objects to the version, why."""
+
+
+def _objection(request: Request, version: Version, policy: Policy, now: float) -> str | None:
+    """Why the client wants this version validated although it may be fresh; None: it does not."""
+    if not policy.strategy.obeys_origin:
+        return None
+    ask = _Ask(request, directives(request.fields), version, now)
+    return next((why for _, objects, why in _OBJECTIONS if objects(ask)), None)
+
+
+def _only_if_cached(request: Request) -> bool:
+    return "only-if-cached" in directives(request.fields)
+
+
+def _within_max_stale(request: Request, version: Version, policy: Policy, now: float) -> bool:
+    """§5.2.1.2: the client takes a stale answer, unless the origin forbids it (§4.2.4) or it was
+    invalidated."""
+    asked = directives(request.fields)
+    if (
+        "max-stale" not in asked
+        or not policy.strategy.obeys_origin
+        or _FORBID_STALE & directives(version.fields).keys()
+    ):
+        return False
+    limit = float("inf") if asked["max-stale"] is None else delta_seconds(asked["max-stale"])
+    return limit is not None and version.fresh_until > float("-inf") and now - version.fresh_until <= limit
+
+
+_FORBID_STALE: Final = frozenset({"must-revalidate", "no-cache", "proxy-revalidate", "s-maxage"})
+"""Response directives that forbid a shared cache to answer stale (§4.2.4, §5.2.2)."""
+
+
+def may_serve_stale(request: Request, version: Version, policy: Policy, now: float) -> bool:
+    """Whether the version may answer although the origin could not be asked. Buffy's promise goes beyond
+    stale-if-error (RFC 5861): yes, unless under a strategy that obeys the origin the response forbids it.
+
+    A pin or offline mode says so explicitly. While still fresh, only no-cache forbids.
+    """
+    if not policy.strategy.obeys_origin or request.offline or version.pinned(now):
+        return True
+    forbidden = frozenset({"no-cache"}) if now < version.fresh_until else _FORBID_STALE
+    return not forbidden & directives(version.fields).keys()
+
+
+# -- until when it answers -----------------------------------------------------------------------------------
+
+
+def planned(version: Version, policy: Policy, key: CacheKey, now: float) -> Version:
+    """The version with what its strategy plans for it. Partitioned resources are never renewed in the
+    background: nobody there has the credentials."""
+    plan = policy.strategy.plan(version, now)
+    refresh_at = None if key.partition else plan.refresh_at
+    return replace(version, fresh_until=plan.fresh_until, refresh_at=refresh_at)

@@ -1,0 +1,124 @@
+"""A web server on loopback with a throw-away CA: plain files over HTTPS, and a note of who asked for them."""
+
+from __future__ import annotations
+
+import contextlib
+import datetime
+import ipaddress
+import ssl
+import threading
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
+
+HOST = "localhost"
+
+
+@dataclass(slots=True)
+class Origin:
+    """What is served, by path, and for each request its path and whether a Via field shows it was proxied."""
+
+    url: str
+    ca_file: Path
+    goods: dict[str, bytes] = field(default_factory=dict)
+    seen: list[tuple[str, bool]] = field(default_factory=list)
+
+    def asked(self, prefix: str) -> tuple[int, int]:
+        """Requests for paths below `prefix`: how many came through a proxy, how many directly."""
+        proxied = [via for path, via in self.seen if path.startswith(prefix)]
+        return sum(proxied), len(proxied) - sum(proxied)
+
+
+@contextlib.contextmanager
+def origin(directory: Path) -> Iterator[Origin]:
+    """Serves HTTPS on a free port of localhost while open; its keys go to `directory`."""
+    ca_file, chain = _certificates(directory)
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(chain)
+    server = _Server(("127.0.0.1", 0), _Handler)
+    server.context = context
+    server.origin = Origin(f"https://{HOST}:{server.server_port}", ca_file)
+    thread = threading.Thread(target=server.serve_forever, args=(0.05,), name="doctor origin", daemon=True)
+    thread.start()
+    try:
+        yield server.origin
+    finally:
+        server.shutdown()
+        server.server_close()
+
+
+class _Server(ThreadingHTTPServer):
+    daemon_threads = True
+    origin: Origin
+    context: ssl.SSLContext
+
+
+class _Handler(BaseHTTPRequestHandler):
+    protocol_version = "HTTP/1.1"
+    timeout = 10
+    server: _Server
+
+    def setup(self) -> None:
+        """The handshake happens here, in the connection's own thread, so that a bad client stops nobody."""
+        self.request = self.server.context.wrap_socket(self.request, server_side=True)
+        super().setup()
+
+    def do_GET(self) -> None:
+        path = self.path.partition("?")[0]
+        self.server.origin.seen.append((path, "Via" in self.headers))
+        body = self.server.origin.goods.get(path)
+        self.send_response(404 if body is None else 200)
+        self.send_header("Content-Type", _media_type(path))
+        self.send_header("Content-Length", str(len(body or b"")))
+        self.send_header("Cache-Control", "max-age=60")
+        self.end_headers()
+        if self.command != "HEAD":
+            self.wfile.write(body or b"")
+
+    do_HEAD = do_GET
+
+    def log_message(self, format: str, *args: object) -> None:
+        """Nothing: the doctor tells what matters."""
+
+
+def _media_type(path: str) -> str:
+    types: Mapping[str, str] = {"/": "text/html", "json": "application/json", "txt": "text/plain"}
+    return next((kind for end, kind in types.items() if path.endswith(end)), "application/octet-stream")
+
+
+def _certificates(directory: Path) -> tuple[Path, Path]:
+    """A CA (its certificate), and a server key with certificate for localhost signed by it."""
+    ca_key, key = ec.generate_private_key(ec.SECP256R1()), ec.generate_private_key(ec.SECP256R1())
+    ca_name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "Buffy doctor, throw-away CA")])
+    usage = x509.KeyUsage(True, False, False, False, False, True, True, False, False)
+    identifier = x509.SubjectKeyIdentifier.from_public_key(ca_key.public_key())
+    ca = _draft(ca_name, ca_name, ca_key).add_extension(x509.BasicConstraints(True, 0), critical=True)
+    ca = ca.add_extension(usage, critical=True).add_extension(identifier, critical=False)
+    names = x509.SubjectAlternativeName(
+        [x509.DNSName(HOST), x509.IPAddress(ipaddress.ip_address("127.0.0.1"))]
+    )
+    leaf = _draft(x509.Name([]), ca_name, key).add_extension(names, critical=True)
+    leaf = leaf.add_extension(x509.ExtendedKeyUsage([ExtendedKeyUsageOID.SERVER_AUTH]), critical=False)
+    authority = x509.AuthorityKeyIdentifier.from_issuer_subject_key_identifier(identifier)
+    leaf = leaf.add_extension(authority, critical=False)
+    ca_file, chain = directory / "origin-ca.pem", directory / "origin.pem"
+    ca_file.write_bytes(ca.sign(ca_key, hashes.SHA256()).public_bytes(serialization.Encoding.PEM))
+    private = key.private_bytes(
+        serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
+    )
+    certificate = leaf.sign(ca_key, hashes.SHA256()).public_bytes(serialization.Encoding.PEM)
+    chain.touch(mode=0o600)
+    chain.write_bytes(private + certificate)
+    return ca_file, chain
+
+
+def _draft(subject: x509.Name, issuer: x509.Name, key: ec.EllipticCurvePrivateKey) -> x509.CertificateBuilder:
+    now, day = datetime.datetime.now(datetime.UTC), datetime.timedelta(days=1)
+    builder = x509.CertificateBuilder(issuer, subject, key.public_key(), x509.random_serial_number())
+    return builder.not_valid_before(now - day).not_valid_after(now + day)

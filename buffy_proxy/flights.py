@@ -1,0 +1,154 @@
+"""Collapsed forwarding: any number of requests for one missing resource are one request to the origin.
+
+A flight is one such request under way. Its work runs in a task of its own, so no client's leaving ends it
+for the others. Clients *enter* and *leave*; the outcome (an answer's head, a validation, a failure) is
+known once, for all of them; the body is read along from the spool.
+
+A flight that nobody attends any more is dropped, unless it is kept (background work), or so much of a
+storable body is there already that finishing it is cheaper than starting again.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+
+from buffy_proxy.core.model import Response, Version
+from buffy_proxy.errors import OriginError
+from buffy_proxy.spool import Spool
+
+SMALL_REST = 4 << 20
+"""Bytes: a body of which no more than this is missing is finished for the store though all clients left."""
+
+
+@dataclass(frozen=True, slots=True)
+class Arriving:
+    """The origin sent a new response; the body comes through `spool`.
+
+    `draft` is the version it becomes (without name and digest) when `stored`; else it only describes it, and
+    `not_stored_because` says why.
+    """
+
+    response: Response
+    draft: Version
+    size: int | None
+    spool: Spool
+    stored: bool
+    not_stored_because: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Validated:
+    """The origin confirmed the stored version (`fwd_status` 304, or 200 when only the size was compared)."""
+
+    version: Version
+    fwd_status: int
+
+
+@dataclass(frozen=True, slots=True)
+class Failed:
+    """No usable answer: `status` is the origin's when it gave one (5xx), else None."""
+
+    error: OriginError
+    status: int | None = None
+    retry_after_s: float | None = None
+
+
+FlightOutcome = Arriving | Validated | Failed
+
+
+class Flight:
+    """One request under way; see the module's docstring."""
+
+    def __init__(self, *, kept: bool) -> None:
+        self.outcome: asyncio.Future[FlightOutcome] = asyncio.get_running_loop().create_future()
+        self.kept = kept
+        self.task: asyncio.Task[None] | None = None
+        self._clients = 0
+
+    def resolve(self, outcome: FlightOutcome) -> None:
+        if not self.outcome.done():
+            self.outcome.set_result(outcome)
+
+    def known(self) -> FlightOutcome | None:
+        """The outcome, if it is known by now."""
+        return self.outcome.result() if self.outcome.done() and not self.outcome.cancelled() else None
+
+    async def ended(self, timeout_s: float | None = None) -> None:
+        """Waits for the end of the work (not only the outcome); at most `timeout_s`."""
+        if self.task is not None:
+            await asyncio.wait([self.task], timeout=timeout_s)
+
+    def enter(self) -> None:
+        self._clients += 1
+
+    def leave(self) -> None:
+        self._clients -= 1
+        if self._clients <= 0 and not self.kept and not self._worth_finishing() and self.task is not None:
+            self.task.cancel()
+
+    def _worth_finishing(self) -> bool:
+        outcome = self.known()
+        if not isinstance(outcome, Arriving):
+            return outcome is not None
+        spool = outcome.spool
+        if spool.complete:
+            return True
+        return spool.storing and outcome.size is not None and outcome.size - spool.received <= SMALL_REST
+
+
+class Flights:
+    """The flights of this process, by cache key id."""
+
+    def __init__(self) -> None:
+        self._flights: dict[str, Flight] = {}
+        self._tasks: set[asyncio.Task[None]] = set()
+
+    def join(
+        self, key_id: str, work: Callable[[Flight], Awaitable[None]], *, kept: bool = False
+    ) -> tuple[Flight, bool]:
+        """The flight for this key, and whether it is new: then `work` runs for it and must resolve it."""
+        if flight := self._flights.get(key_id):
+            flight.kept = flight.kept or kept
+            return flight, False
+        flight = self.solo(work, kept=kept)
+        if flight.task is not None and not flight.task.done():
+            self._flights[key_id] = flight
+            flight.task.add_done_callback(lambda _: self._flights.pop(key_id, None))
+        return flight, True
+
+    def solo(self, work: Callable[[Flight], Awaitable[None]], *, kept: bool = False) -> Flight:
+        """A flight that nobody joins."""
+        flight = Flight(kept=kept)
+        flight.task = asyncio.ensure_future(_fly(flight, work))
+        self._tasks.add(flight.task)
+        flight.task.add_done_callback(self._tasks.discard)
+        return flight
+
+    def get(self, key_id: str) -> Flight | None:
+        return self._flights.get(key_id)
+
+    def __len__(self) -> int:
+        return len(self._tasks)
+
+    async def drain(self, timeout_s: float) -> None:
+        """At shutdown: lets flights finish for a while, then drops them."""
+        if self._tasks:
+            _, late = await asyncio.wait(set(self._tasks), timeout=timeout_s)
+            for task in late:
+                task.cancel()
+            if late:
+                await asyncio.wait(late, timeout=1.0)
+
+
+async def _fly(flight: Flight, work: Callable[[Flight], Awaitable[None]]) -> None:
+    """Whatever happens to the work, those who wait for the outcome get one."""
+    try:
+        await work(flight)
+    except asyncio.CancelledError:
+        flight.resolve(Failed(OriginError("connection_terminated", "the request was dropped")))
+        raise
+    except Exception as error:
+        flight.resolve(Failed(OriginError("proxy_internal_error", f"internal error: {error!r}")))
+        raise

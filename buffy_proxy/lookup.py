@@ -1,0 +1,95 @@
+"""What the store and the configuration say about one request, and `buffy why`."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+from buffy_proxy.config import Config, policy_for
+from buffy_proxy.core import rules, strategies, versions
+from buffy_proxy.core.model import CacheKey, Request, Resource, Retention, Version
+from buffy_proxy.core.policy import Policy
+from buffy_proxy.store import Store
+
+
+@dataclass(frozen=True, slots=True)
+class Looked:
+    """One request with all that is needed to decide about it."""
+
+    request: Request
+    key: CacheKey
+    policy: Policy
+    versions: Sequence[Version]
+    error: Version | None
+
+    def decide(self, now: float) -> rules.Decision:
+        return rules.decide(self.request, self.versions, self.error, self.policy, now)
+
+    def matches(self, version: Version) -> bool:
+        """Whether this version answers this request's variant (RFC 9111 §4.1)."""
+        return versions.matches(version, self.request.fields, star=not self.policy.strategy.obeys_origin)
+
+    def fallback(self, now: float) -> Version | None:
+        """The stored version that may answer when the origin does not."""
+        version = versions.prefer_pinned([v for v in self.versions if self.matches(v)], now)
+        if version is not None and rules.may_serve_stale(self.request, version, self.policy, now):
+            return version
+        return None
+
+
+def look_up(store: Store, config: Config, request: Request) -> Looked:
+    """Reads what the store has for a request; the only reads on the way to a hit are in here."""
+    policy = policy_for(config, request.method, request.url)
+    key = rules.cache_key(request, policy, store.secret)
+    found = store.versions(key.id)
+    if found:
+        policy = policy_of(config, request, store.resource(key.id))
+    return Looked(request, key, policy, found, store.error_response(key.id))
+
+
+def policy_of(config: Config, request: Request, resource: Resource | None) -> Policy:
+    """The explicit configuration of an ordered resource, else the matching rule, else `http`."""
+    policy = policy_for(config, request.method, request.url)
+    if resource is None or resource.policy is None:
+        return policy
+    stored, default = resource.policy, policy.retention
+    retention = Retention(
+        int(stored.get("max_cached_unpinned_versions", default.max_cached_unpinned_versions)),
+        int(stored.get("max_cached_pinned_versions", default.max_cached_pinned_versions)),
+    )
+    strategy = strategies.from_json(stored["recaching_strategy"])
+    return replace(policy, strategy=strategy, retention=retention, source="its order")
+
+
+def explain(store: Store, config: Config, request: Request, now: float | None = None) -> str:
+    """What a request would get right now, and why, in two sentences."""
+    now = time.time() if now is None else now
+    looked = look_up(store, config, request)
+    strategy = looked.policy.strategy.strategy_name
+    return (
+        f"{looked.key.method} {looked.key.url} {_outcome(looked, now)}. "
+        f"Strategy `{strategy}` by {looked.policy.source}."
+    )
+
+
+def _outcome(looked: Looked, now: float) -> str:
+    match looked.decide(now):
+        case rules.Serve(version, stale, detail):
+            what = f"version {version.name}" if version.name else "the stored error response"
+            why = detail or ("it is stale" if stale else f"it is fresh {_for(version.fresh_until - now)}")
+            return f"would be answered from the store with {what}: {why}"
+        case rules.Unavailable(reason):
+            return f"would be answered 504: {reason}"
+        case rules.Validate(version, renewal, fwd, reason):
+            return (
+                f"would ask the origin ({fwd}: {reason}) to {renewal.value} version {version.name}, "
+                "which answers if the origin fails"
+            )
+        case rules.Forward(fwd, reason):
+            return f"would be forwarded to the origin ({fwd}: {reason})"
+
+
+def _for(seconds: float) -> str:
+    return "for ever" if math.isinf(seconds) else f"for another {seconds:.0f} s"

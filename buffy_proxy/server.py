@@ -1,0 +1,215 @@
+"""`buffy serve`: the composition root and supervisor.
+
+This process makes the data directory and the certificate authority, binds the listening sockets, and starts
+one process for the proxy and one for the control API. Each inherits its socket, so when one dies its clients
+queue in the kernel until its successor runs, and the other does not notice. This process itself serves
+nobody; it can only restart, announce and end them.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import logging
+import os
+import pickle
+import signal
+import socket
+import subprocess
+import sys
+import time
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import FrameType
+
+from buffy_proxy import __version__, presence, trust
+from buffy_proxy.config import Address, Config, check_exposure
+from buffy_proxy.errors import ConfigError, StoreUnusable
+from buffy_proxy.logs import configure_logging
+from buffy_proxy.store import open_store
+from buffy_proxy.worker import Job
+
+log = logging.getLogger("buffy.server")
+
+TERM_S = 4.0
+"""Seconds that workers get between SIGTERM and SIGKILL."""
+RESTART_S = (0.1, 0.5, 1.0, 2.0, 5.0)
+HEALTHY_S = 30.0
+
+
+def serve(config: Config) -> int:
+    """Runs until SIGTERM or SIGINT. Raises ConfigError or StoreUnusable for what a user must mend first."""
+    check_exposure(config)
+    _make_data_dir(config.data_dir)
+    configure_logging(config.log_level)
+    proxy, api = _bind("proxy", config.proxy), _bind("api", config.api)
+    from buffy_proxy.addons.tls import ensure_ca
+
+    ca_file = ensure_ca(config.data_dir)
+    trusted = trust.write_bundle(config.data_dir / "trust.pem", trust.origin_bundle(os.environ))
+    open_store(config.data_dir, max_size=config.max_size, map_size=config.map_size).close()
+    own = _own_addresses(proxy)
+    workers = [Worker("proxy", config, proxy, trusted, own), Worker("api", config, api, trusted, own)]
+    return _supervise(config, workers, _address(proxy), _address(api), ca_file)
+
+
+@dataclass
+class Worker:
+    """One child process and what it takes to start it again."""
+
+    role: str
+    config: Config
+    sock: socket.socket
+    trust: Path
+    own: frozenset[Address]
+    process: subprocess.Popen[bytes] | None = None
+    started_at: float = 0.0
+    restart_at: float = 0.0
+    crashes: int = 0
+    starts: int = field(default=0)
+
+    def start(self) -> None:
+        fd = self.sock.fileno()
+        job = Job(self.role, self.config, fd, self.trust, self.own, first_start=self.starts == 0)
+        command = [sys.executable, "-m", "buffy_proxy.worker"]
+        self.process = subprocess.Popen(command, stdin=subprocess.PIPE, pass_fds=[fd])
+        self.starts += 1
+        self.started_at = time.monotonic()
+        assert self.process.stdin is not None
+        with contextlib.suppress(OSError):
+            pickle.dump(job, self.process.stdin)
+            self.process.stdin.flush()  # stays open: its end tells the worker that we are gone
+
+    def check(self, now: float) -> None:
+        """Notices an end, and starts again after a pause that grows with each crash in a row."""
+        if self.process is None:
+            if now >= self.restart_at:
+                self.start()
+        elif (code := self.process.poll()) is not None:
+            self.crashes = 0 if now - self.started_at > HEALTHY_S else self.crashes + 1
+            pause = RESTART_S[min(self.crashes, len(RESTART_S) - 1)]
+            log.error("the %s process ended (%s); starting it again in %g s", self.role, _ending(code), pause)
+            self.process, self.restart_at = None, now + pause
+
+    def stop(self, deadline: float) -> None:
+        if self.process is None:
+            return
+        try:
+            self.process.wait(timeout=max(0.0, deadline - time.monotonic()))
+        except subprocess.TimeoutExpired:
+            log.warning("the %s process did not end in time, killing it", self.role)
+            self.process.kill()
+            self.process.wait()
+
+
+def _supervise(config: Config, workers: list[Worker], proxy: Address, api: Address, ca_file: Path) -> int:
+    stopping: list[int] = []
+
+    def on_signal(number: int, frame: FrameType | None) -> None:
+        stopping.append(number)
+
+    for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
+        signal.signal(number, on_signal)
+    for worker in workers:
+        worker.start()
+    presence.announce(config.data_dir, presence.Presence(os.getpid(), proxy, api, __version__, ca_file))
+    _print_lines(config, proxy, api)
+    try:
+        while not stopping:
+            for worker in workers:
+                worker.check(time.monotonic())
+            _wait_for_child_or_signal(0.2)
+    finally:
+        presence.withdraw(config.data_dir, os.getpid())
+        for worker in workers:
+            if worker.process is not None:
+                worker.process.terminate()
+        deadline = time.monotonic() + TERM_S
+        for worker in workers:
+            worker.stop(deadline)
+    return 0
+
+
+def _wait_for_child_or_signal(seconds: float) -> None:
+    """Sleeps; a signal handler that runs meanwhile ends the loop at the next look."""
+    time.sleep(seconds)
+
+
+def _print_lines(config: Config, proxy: Address, api: Address) -> None:
+    """The five lines. The third is the way in; all are stable enough to be read by programs."""
+    offline = " (offline: nothing is fetched)" if config.offline else ""
+    lines = (
+        ("proxy", f"http://{_shown(proxy)}{offline}"),
+        ("api", f"http://{_shown(api)}/docs"),
+        ("data", str(config.data_dir)),
+        ("use", f"{_command(config)}   or: {_command(config, 'run')} -- COMMAND"),
+        ("version", f"Buffy {__version__}"),
+    )
+    for name, text in lines:
+        print(f"{name + ':':<9}{text}", flush=True)
+
+
+def _command(config: Config, verb: str = "env") -> str:
+    from buffy_proxy.settings import default_data_dir
+
+    where = "" if config.data_dir == default_data_dir(os.environ) else f" --data-dir {config.data_dir}"
+    return f'eval "$(buffy env{where})"' if verb == "env" else f"buffy run{where}"
+
+
+def _make_data_dir(data_dir: Path) -> None:
+    try:
+        data_dir.mkdir(parents=True, exist_ok=True, mode=0o700)
+        probe = data_dir / f".write-test-{os.getpid()}"
+        probe.touch()
+        probe.unlink()
+    except OSError as error:
+        raise ConfigError(
+            f"data_dir: {data_dir} cannot be used ({error.strerror}); make it writable or name another with --data-dir"
+        ) from error
+
+
+def _bind(name: str, address: Address) -> socket.socket:
+    host, port = address
+    try:
+        family, _, _, _, target = socket.getaddrinfo(
+            host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
+        )[0]
+        sock = socket.socket(family, socket.SOCK_STREAM)
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        sock.bind(target)
+        sock.listen(1024)
+    except OSError as error:
+        why = (
+            "another program listens there"
+            if error.errno == errno.EADDRINUSE
+            else error.strerror or str(error)
+        )
+        raise ConfigError(
+            f"{name}: cannot listen on {_shown(address)} ({why}); choose another with --{name} HOST:PORT"
+        ) from error
+    sock.setblocking(False)
+    return sock
+
+
+def _address(sock: socket.socket) -> Address:
+    name = sock.getsockname()
+    return str(name[0]), int(name[1])
+
+
+def _own_addresses(sock: socket.socket) -> frozenset[Address]:
+    """Names under which a request would come straight back to this proxy."""
+    host, port = _address(sock)
+    return frozenset(
+        (name, port) for name in (host, "127.0.0.1", "::1", "localhost", socket.gethostname().lower())
+    )
+
+
+def _shown(address: Address) -> str:
+    return f"[{address[0]}]:{address[1]}" if ":" in address[0] else f"{address[0]}:{address[1]}"
+
+
+def _ending(code: int) -> str:
+    return f"killed by signal {-code}" if code < 0 else f"exit code {code}"
+
+
+__all__ = ["StoreUnusable", "serve"]

@@ -1,0 +1,208 @@
+"""A body on its way in, read by many while it arrives.
+
+One producer feeds it; any number of readers follow, each from byte 0 at its own pace. Behind it stands a
+`BodyWriter` of the store, or nothing when the response is not to be stored:
+
+    received  = bytes fed so far
+    flushed   = bytes readable from the writer            0 ≤ flushed ≤ received
+    in memory = [flushed, received), at most WINDOW (plus one chunk)
+
+With a writer the producer waits for the disk; without one, or after the writer failed, it waits for the
+slowest reader (or for the first one to come). So memory is bounded in every case, and a full disk costs the
+version but no client's bytes. Once bytes were forgotten, nobody can join any more: see `joinable`.
+
+All methods run in one event loop; only the writer's disk work runs in threads.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections import deque
+from collections.abc import AsyncIterator
+
+from buffy_proxy.core.model import BodyRef
+from buffy_proxy.errors import StoreError
+from buffy_proxy.store import BodyWriter
+
+log = logging.getLogger("buffy.spool")
+
+WINDOW = 1 << 20
+INLINE = 32 * 1024
+"""Bodies up to this size are written in the event loop: a thread hop costs more."""
+READ_SIZE = 256 * 1024
+
+
+class Spool:
+    """See the module's docstring. `error` set means the body will never be complete."""
+
+    def __init__(self, writer: BodyWriter | None) -> None:
+        self._writer = writer
+        self.storing = writer is not None
+        self.received = 0
+        self.complete = False
+        self.error: Exception | None = None
+        self.ref: BodyRef | None = None
+        self._flushed = 0
+        self._memory: deque[bytes] = deque()
+        self._readers: dict[object, int] = {}
+        self._changed = _Signal()
+        self._released = False
+        self.joinable = True
+
+    # -- the producer's side ------------------------------------------------------------------------------
+    async def feed(self, chunk: bytes) -> None:
+        """Appends, and waits while too much is held in memory."""
+        self._memory.append(chunk)
+        self.received += len(chunk)
+        self._changed.notify()
+        if self.storing:
+            await self._flush()
+        while not self.storing and self._held_back():
+            await self._changed.wait()
+
+    async def finish(self) -> BodyRef | None:
+        """The body is whole. Returns its name if it can be stored now (`writer` is then ready for add_version)."""
+        if self.storing and self._writer is not None:
+            try:
+                self.ref = (
+                    self._writer.finish()
+                    if self.received <= INLINE
+                    else await asyncio.to_thread(self._writer.finish)
+                )
+            except StoreError:
+                self.storing = False
+        self.complete = True
+        self._changed.notify()
+        return self.ref
+
+    def fail(self, error: Exception) -> None:
+        """The body ended early; readers get what arrived and then this error."""
+        self.error = error
+        self.stop_storing()
+        self._changed.notify()
+
+    def stop_storing(self) -> None:
+        """From now on the body is only passed on. What was flushed stays readable for readers that lag."""
+        self.storing = False
+
+    @property
+    def writer(self) -> BodyWriter:
+        assert self._writer is not None
+        return self._writer
+
+    @property
+    def readers(self) -> int:
+        return len(self._readers)
+
+    def release(self) -> None:
+        """The producer is done with it; the last reader closes the file."""
+        self._released = True
+        self._close_if_unused()
+
+    async def settled(self, limit: int, timeout_s: float) -> bool:
+        """Waits until the body is complete, failed, longer than `limit` or `timeout_s` over. True if complete."""
+        try:
+            async with asyncio.timeout(timeout_s):
+                while not self.complete and self.error is None and self.received <= limit:
+                    await self._changed.wait()
+        except TimeoutError:
+            pass
+        return self.complete
+
+    # -- the readers' side --------------------------------------------------------------------------------
+    def subscribe(self) -> object:
+        """Counts a reader from now on; give the token to `read` or `unsubscribe`."""
+        token = object()
+        self._readers[token] = 0
+        return token
+
+    def unsubscribe(self, token: object) -> None:
+        self._readers.pop(token, None)
+        self._changed.notify()
+        self._close_if_unused()
+
+    async def read(self, token: object) -> AsyncIterator[bytes]:
+        """All bytes, as they come. Raises what `fail` was given, after the bytes that did arrive."""
+        while token in self._readers:
+            position = self._readers[token]
+            if position < self.received:
+                chunk = self._bytes_at(position)
+                self._readers[token] = position + len(chunk)
+                if not self.storing:
+                    self._forget_what_all_have()
+                yield chunk
+            elif self.error is not None:
+                raise self.error
+            elif self.complete:
+                return
+            else:
+                await self._changed.wait()
+
+    # -- inside -------------------------------------------------------------------------------------------
+    async def _flush(self) -> None:
+        batch = b"".join(self._memory) if len(self._memory) > 1 else self._memory[0]
+        try:
+            if self.received <= INLINE:
+                self.writer.write(batch)
+            else:
+                await asyncio.to_thread(self.writer.write, batch)
+        except StoreError:
+            self.storing = False
+            return
+        except Exception:
+            log.exception("cannot write a body; it is passed on and not stored")
+            self.storing = False
+            return
+        self._flushed += len(batch)
+        self._memory.clear()
+
+    def _held_back(self) -> bool:
+        self._forget_what_all_have()
+        return self.received - self._flushed > WINDOW
+
+    def _forget_what_all_have(self) -> None:
+        """Without a writer, memory holds what the slowest reader still lacks."""
+        slowest = min(self._readers.values(), default=0 if self.joinable else self.received)
+        freed = False
+        while self._memory and self._flushed + len(self._memory[0]) <= slowest:
+            self._flushed += len(self._memory.popleft())
+            freed = True
+        if freed:
+            self.joinable = False
+            self._changed.notify()
+
+    def _bytes_at(self, position: int) -> bytes:
+        if position < self._flushed:
+            return self.writer.read_at(position, min(READ_SIZE, self._flushed - position))
+        start = self._flushed
+        for chunk in self._memory:
+            if position < start + len(chunk):
+                return chunk[position - start :] if position > start else chunk
+            start += len(chunk)
+        raise AssertionError("position beyond what was received")
+
+    def _close_if_unused(self) -> None:
+        if self._released and not self._readers and self._writer is not None:
+            if self.ref is None:
+                self._writer.abort()
+            self._writer.close()
+            self._writer = None
+
+
+class _Signal:
+    """Wakes all who wait now. An asyncio.Event would need clearing by the last one to see it."""
+
+    def __init__(self) -> None:
+        self._waiting: list[asyncio.Future[None]] = []
+
+    def notify(self) -> None:
+        waiting, self._waiting = self._waiting, []
+        for future in waiting:
+            if not future.done():
+                future.set_result(None)
+
+    async def wait(self) -> None:
+        future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._waiting.append(future)
+        await future

@@ -1,0 +1,161 @@
+"""Making room: eviction from the least-recently-used end, stale error responses, bodies without references.
+
+Work is done in bounded turns, so that the write lock is never held for long. What is evicted counts as freed
+at once; its content goes when it has been without references for the grace period, inside a write
+transaction that has checked it again. So no process can unlink what another is about to reference.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import time
+from pathlib import Path
+from typing import Final
+
+from buffy_proxy.core.model import Version
+from buffy_proxy.store.records import LRU_AT_AT, get_time, key_time, put_time, time_key
+from buffy_proxy.store.tx import BODY, Tx
+from buffy_proxy.store.writer import AGAIN, Again
+
+TURN: Final = 64
+"""Resources, error responses or bodies handled in one transaction."""
+LOW_MARK: Final = 0.95
+DEAD_AFTER_S: Final = 86_400.0
+
+
+class Collection:
+    """One run of gc: an operation of several turns. Answers the bytes of content removed from the disk."""
+
+    def __init__(self, now: float, grace_s: float, cap: int) -> None:
+        self._now = now
+        self._grace_s = grace_s
+        self._cap = cap
+        self._freed = 0
+        self._evicting = False
+        self._seen_protected: bytes | None = None
+        self._exhausted = False
+
+    def __call__(self, tx: Tx) -> int | Again:
+        steps = (self._evict, self._drop_stale_errors, self._empty_trash)
+        if any(step(tx) for step in steps):
+            return AGAIN
+        self._freed += remove_dead_temporaries(tx.files.tmp, self._now)
+        return self._freed
+
+    # -- eviction: True asks for another turn ---------------------------------------------------------------
+
+    def _evict(self, tx: Tx) -> bool:
+        for _ in range(TURN):
+            if self._exhausted or not self._must_evict(tx):
+                return False
+            self._evict_oldest(tx)
+        return True
+
+    def _must_evict(self, tx: Tx) -> bool:
+        """Starts above the cap, goes on down to the low mark: of the bytes, and of the pages of the index."""
+        share = LOW_MARK if self._evicting else 1.0
+        limit = tx.index.page_limit * share * LOW_MARK
+        self._evicting = tx.totals()[3] > self._cap * share or (
+            tx.index.pages_used(tx.txn) > limit and not self._relieve(tx, limit)
+        )
+        return self._evicting
+
+    def _relieve(self, tx: Tx, limit: float) -> bool:
+        """When the index itself is short of pages, content already without references goes without grace."""
+        while tx.index.pages_used(tx.txn) > limit:
+            if not self._remove_from_trash(tx, float("inf")):
+                return False
+        return True
+
+    def _evict_oldest(self, tx: Tx) -> None:
+        with tx.txn.cursor(tx.db.lru) as cursor:
+            rid = cursor.key()[8:] if cursor.first() else None
+        if rid is None or rid == self._seen_protected:
+            self._exhausted = True
+            return
+        versions = tx.versions(rid.decode())
+        for version in reversed(versions):
+            if not protected(version, self._now):
+                tx.drop_version(version, self._now)
+        tx.drop_error(rid, self._now)
+        if any(protected(version, self._now) for version in versions):
+            self._second_chance(tx, rid)
+        elif (entry := tx.entry(rid.decode())) is not None:
+            tx.settle(entry)
+        else:
+            tx.txn.delete(rid, db=tx.db.lru)
+
+    def _second_chance(self, tx: Tx, rid: bytes) -> None:
+        """What only has protected versions goes to the recent end; meeting it again means: all was seen."""
+        with tx.txn.cursor(tx.db.lru) as cursor:
+            newest = key_time(cursor.key()) if cursor.last() else self._now
+        record, recent = tx.txn.get(rid, db=tx.db.resources), max(newest, self._now)
+        tx.move_in_lru(rid, get_time(record, LRU_AT_AT), recent)
+        tx.txn.put(rid, put_time(record, LRU_AT_AT, recent), db=tx.db.resources)
+        self._seen_protected = self._seen_protected or rid
+
+    # -- error responses and content without references -----------------------------------------------------
+
+    def _drop_stale_errors(self, tx: Tx) -> bool:
+        for _ in range(TURN):
+            with tx.txn.cursor(tx.db.stale) as cursor:
+                key = cursor.key() if cursor.first() else None
+            if key is None or key_time(key) > self._now:
+                return False
+            tx.drop_error(key[8:], self._now)
+            if (entry := tx.entry(key[8:].decode())) is not None:
+                tx.settle(entry)
+        return True
+
+    def _empty_trash(self, tx: Tx) -> bool:
+        return all(self._remove_from_trash(tx, self._now - self._grace_s) for _ in range(TURN))
+
+    def _remove_from_trash(self, tx: Tx, before: float) -> bool:
+        with tx.txn.cursor(tx.db.trash) as cursor:
+            key = cursor.key() if cursor.first() else None
+        if key is None or key_time(key) > before:
+            return False
+        digest = key[8:]
+        tx.txn.delete(key, db=tx.db.trash)
+        found = tx.txn.get(digest, db=tx.db.bodies)
+        refs, size, trashed_at = (1, 0, 0.0) if found is None else BODY.unpack(found)
+        if refs == 0 and time_key(trashed_at) == key[:8]:
+            tx.txn.delete(digest, db=tx.db.bodies)
+            if not tx.txn.delete(digest, db=tx.db.inline):
+                tx.files.remove(digest)
+            self._freed += size
+        return True
+
+
+def protected(version: Version, now: float) -> bool:
+    return bool(version.tags) or version.pinned(now)
+
+
+def dead_temporaries(tmp: Path, now: float) -> list[Path]:
+    """Temporary files whose process is gone, or that are older than a day."""
+    return [path for path in tmp.iterdir() if _is_dead(path, now)]
+
+
+def remove_dead_temporaries(tmp: Path, now: float) -> int:
+    """Returns the bytes freed."""
+    freed = 0
+    for path in dead_temporaries(tmp, now):
+        with contextlib.suppress(OSError):
+            size = path.stat().st_size
+            path.unlink()
+            freed += size
+    return freed
+
+
+def _is_dead(path: Path, now: float) -> bool:
+    pid = path.name.partition("-")[0]
+    try:
+        if min(now, time.time()) - path.stat().st_mtime > DEAD_AFTER_S:
+            return True
+        os.kill(int(pid), 0)
+    except (ProcessLookupError, ValueError, OverflowError):
+        return True
+    except OSError:
+        return False
+    return False

@@ -36,7 +36,7 @@ class ClientFiles:
 
     def addition(self, own: Sequence[Path] = ()) -> Path:
         """A bundle to extend a trust store: Buffy's CA, after what the user's variable already named."""
-        return self._pem("added", (*own, self.ca_file), own) if own else self.ca_file
+        return self._pem("added", (*own, self.ca_file), own) if {*own} - {self.ca_file} else self.ca_file
 
     def java_trust_store(self) -> Path:
         """The replacement bundle in Java's own format, readable by every JVM without a password."""
@@ -45,10 +45,10 @@ class ClientFiles:
     def wgetrc(self, own: Path | None, bundle: Path) -> Path:
         """A copy of the user's file (wget has no include) with our bundle as its last word on trust."""
         text = _read(own) if own else b""
-        addition = f"ca_certificate = {bundle}\n".encode()
-        return self._write(
-            "wgetrc", "", text + (b"" if not text or text.endswith(b"\n") else b"\n") + addition, 0o600
-        )
+        last = f"ca_certificate = {bundle}\n".encode()
+        if not text.endswith(last):
+            text += (b"\n" if text and not text.endswith(b"\n") else b"") + last
+        return self._write("wgetrc", "", text, 0o600)
 
     def apt_config(self, own: Path | None, bundle: Path) -> Path:
         """A file for APT_CONFIG that reads the user's own one first."""
@@ -64,7 +64,8 @@ class ClientFiles:
         if paths not in self._made:
             roots = trust.gather(paths)
             named = tuple(f"{path}:" for path in own)
-            self.notes.extend(note for note in roots.skipped if note.startswith(named))
+            new = (note for note in roots.skipped if note.startswith(named) and note not in self.notes)
+            self.notes.extend(new)
             self._made[paths] = self._write(kind, ".pem", roots.pem)
         return self._made[paths]
 

@@ -186,7 +186,7 @@ def _java(
     environ: Mapping[str, str], files: ClientFiles, proxy: Address, proxy_loopback: bool
 ) -> dict[str, str]:
     """JAVA_TOOL_OPTIONS, where there is a JVM. The user's options stay; a trust store among them rules."""
-    own = environ.get("JAVA_TOOL_OPTIONS", "")
+    own = _without_ours(environ.get("JAVA_TOOL_OPTIONS", ""))
     if not (own or environ.get("JAVA_HOME") or shutil.which("java", path=environ.get("PATH"))):
         return {}
     host, port = reachable(proxy)
@@ -213,9 +213,18 @@ def _java(
     return {"JAVA_TOOL_OPTIONS": " ".join([own, *words]).strip()}
 
 
+def _without_ours(options: str) -> str:
+    """Java's options before an outer `buffy run` added its own, which always end them."""
+    return re.sub(
+        r'\s*"?-Dhttp\.proxyHost=.*-Djavax\.net\.ssl\.trustStore=[^"]*/java-[0-9a-f]{16}\.jks.*', "", options
+    )
+
+
 def _java_hosts(no_proxy: str, proxy_loopback: bool) -> list[str]:
     hosts = [] if proxy_loopback else ["localhost", "127.*", "[::1]"]
     for entry in _entries(no_proxy):
+        if entry in LOOPBACK and hosts:
+            continue
         name = entry.lstrip("*.")
         hosts += ["*"] if not name else [name, f"*.{name}"]
     return list(dict.fromkeys(hosts))

@@ -15,8 +15,9 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import IO
 
@@ -49,18 +50,17 @@ def server(data_dir: Path, options: Sequence[str], environ: Mapping[str, str]) -
     """
     data_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
     with (data_dir / "run.lock").open("a+") as held:
-        with _alone(data_dir):
-            found = presence.find(data_dir)
-            if found is None:
-                found = _start(data_dir, options, environ)
-                _note(held, str(found.pid))
-            fcntl.flock(held, fcntl.LOCK_SH)
-        lease = Lease(found)
+        lease = None
         try:
+            with _alone(data_dir):
+                found = presence.find(data_dir)
+                lease = Lease(found or _start(data_dir, options, environ, partial(_note, held)))
+                fcntl.flock(held, fcntl.LOCK_SH)
             yield lease
         finally:
-            with _alone(data_dir):
-                lease.ended = _leave(held, data_dir, found)
+            if lease:
+                with _alone(data_dir):
+                    lease.ended = _leave(held, data_dir, lease.server)
 
 
 @contextlib.contextmanager
@@ -84,10 +84,10 @@ def _alone(data_dir: Path) -> Iterator[None]:
         yield
 
 
-def _note(file: IO[str], text: str) -> None:
+def _note(file: IO[str], pid: int | None) -> None:
     file.seek(0)
     file.truncate()
-    file.write(text)
+    file.write(str(pid or ""))
     file.flush()
 
 
@@ -101,11 +101,17 @@ def _leave(held: IO[str], data_dir: Path, found: Presence) -> bool:
     if held.read().strip() != str(found.pid):
         return False
     _stop(data_dir, found)
-    _note(held, "")
+    _note(held, None)
     return True
 
 
-def _start(data_dir: Path, options: Sequence[str], environ: Mapping[str, str]) -> Presence:
+def _start(
+    data_dir: Path,
+    options: Sequence[str],
+    environ: Mapping[str, str],
+    note: Callable[[int], None] = lambda _: None,
+) -> Presence:
+    """Starts a server and waits for it. `note` gets its pid at once, so that it is never an orphan."""
     log = log_file(data_dir)
     log.parent.mkdir(parents=True, exist_ok=True)
     anywhere = ("--proxy", "127.0.0.1:0", "--api", "127.0.0.1:0", "--data-dir", str(data_dir.absolute()))
@@ -119,9 +125,12 @@ def _start(data_dir: Path, options: Sequence[str], environ: Mapping[str, str]) -
             start_new_session=True,  # a terminal's ^C is for the command; the server outlives it
         )
     try:
+        note(process.pid)
         return _await(process, data_dir)
     except BaseException:
         process.terminate()
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            process.wait(STOP_S)
         raise
 
 

@@ -62,10 +62,12 @@ class OriginResponse:
     async def chunks(self) -> AsyncIterator[bytes]:
         """The wire bytes of the body (transfer coding undone, content coding kept). Raises OriginError when
         the body ends early (`http_response_incomplete`) or stalls (`connection_read_timeout`)."""
-        while chunk := await self._connection.body_chunk():
-            yield chunk
-        self._released = True
-        self._release()
+        while not self._released:
+            if chunk := await self._connection.body_chunk():
+                yield chunk
+            else:
+                self._released = True
+                self._release()
 
     async def drain(self, limit: int = 64 * 1024) -> None:
         """Throws a body away: short ones are read so that the connection can be used again."""

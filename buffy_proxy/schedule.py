@@ -53,7 +53,7 @@ class Schedule:
         self._failures: Counter[str] = Counter()
 
     async def run(self, *, first_start: bool) -> None:
-        """`first_start`: the server starts, rather than one of its processes coming back (Cron.run_at_start)."""
+        """`first_start`: the server starts; it is not one of its processes coming back."""
         handle = os.open(self._lock_file, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         try:
             await self._until_ours(handle)

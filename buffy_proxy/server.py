@@ -164,7 +164,8 @@ def _make_data_dir(data_dir: Path) -> None:
         probe.unlink()
     except OSError as error:
         raise ConfigError(
-            f"data_dir: {data_dir} cannot be used ({error.strerror}); make it writable or name another with --data-dir"
+            f"data_dir: {data_dir} cannot be used ({error.strerror}); "
+            "make it writable or name another with --data-dir"
         ) from error
 
 

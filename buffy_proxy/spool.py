@@ -62,7 +62,7 @@ class Spool:
             await self._changed.wait()
 
     async def finish(self) -> BodyRef | None:
-        """The body is whole. Returns its name if it can be stored now (`writer` is then ready for add_version)."""
+        """The body is whole. Returns its name if `writer` is ready for add_version, else None."""
         if self.storing and self._writer is not None:
             try:
                 self.ref = (
@@ -101,7 +101,7 @@ class Spool:
         self._close_if_unused()
 
     async def settled(self, limit: int, timeout_s: float) -> bool:
-        """Waits until the body is complete, failed, longer than `limit` or `timeout_s` over. True if complete."""
+        """Waits until the body is complete, failed or longer than `limit` (bytes). True if complete."""
         try:
             async with asyncio.timeout(timeout_s):
                 while not self.complete and self.error is None and self.received <= limit:

@@ -50,9 +50,9 @@ class Interceptor:
         """Runs before any body is read: refuses, or says whether the body is needed for the key."""
         if flow.error is not None:
             return
+        flow.request.stream = True
         if (refusal := self._identify(flow)) is not None:
             flow.metadata["buffy.refusal"] = refusal
-            flow.request.stream = True
             return
         flow.request.stream = not self._body_is_part_of_key(flow)
 
@@ -91,7 +91,7 @@ class Interceptor:
     def server_connect(self, data: server_hooks.ServerConnectionHookData) -> None:
         """The last gate before mitmproxy opens a connection of its own (tunnels, uploads, upgrades)."""
         address = data.server.address
-        if self.config.offline or self._session(data.client).offline:
+        if self._offline(self._session(data.client)):
             data.server.error = "Buffy is offline for this client"
         elif address is not None and (address[0], address[1]) in self._own:
             data.server.error = "the destination is this proxy itself"
@@ -148,6 +148,14 @@ class Interceptor:
             ended,
         )
 
+    def refusal(self, flow: http.HTTPFlow, *, forwarding: bool) -> Answer | None:
+        """The answer to a request that goes nowhere. `forwarding`: mitmproxy would connect for it."""
+        refusal: Answer | None = flow.metadata.get("buffy.refusal")
+        if refusal is None and forwarding and self._offline(flow.metadata.get("buffy.session")):
+            text = "Buffy is offline for this client, and this request cannot be answered from the store.\n"
+            return plain(504, text, f.cache_status(fwd="bypass", detail="offline"))
+        return refusal
+
     def bad_request(self, message: str) -> Answer:
         return _refuse(400, message)
 
@@ -169,6 +177,9 @@ class Interceptor:
         flow.metadata["buffy.session"] = selectors
         return None
 
+    def _offline(self, session: Selectors | None) -> bool:
+        return self.config.offline or (session is not None and session.offline)
+
     def _session(self, client: connection.Client) -> Selectors:
         return self._sessions.get(client.id) or Selectors()
 
@@ -180,7 +191,7 @@ class Interceptor:
             fields=tuple(flow.request.headers.fields),
             body=body,
             group=session.group,
-            offline=self.config.offline or session.offline,
+            offline=self._offline(session),
         )
 
     def _body_is_part_of_key(self, flow: http.HTTPFlow) -> bool:

@@ -34,6 +34,15 @@ from buffy_proxy.addons.exchange import AskHook, ChunkHook, Exchange
 from buffy_proxy.addons.interceptor import Interceptor
 from buffy_proxy.answer import Answer
 
+NOT_A_WEB_SERVER = (
+    "this is a proxy, not a web server: name it in HTTPS_PROXY and HTTP_PROXY (`buffy env`), or look at the "
+    "control API on its own port"
+)
+
+SILENCE_S = 1.0
+"""A client that says nothing for so long inside a CONNECT speaks a protocol in which the server greets first
+(SMTP, FTP, MySQL …): it gets a raw tunnel."""
+
 CommandGenerator = Generator[commands.Command, Any, Any]
 
 
@@ -79,6 +88,19 @@ class BuffyHttp2Server(Http2Server):
             await self._moved.wait()
 
 
+class PatientNextLayer(layer.NextLayer):
+    """Inside a CONNECT: `silent` tells the one who chooses that the client waits for the server to speak."""
+
+    silent = False
+
+    def _handle_event(self, event: events.Event) -> CommandGenerator:
+        if isinstance(event, events.Wakeup):
+            self.silent = not self.data_client()
+            yield from self._ask()
+        else:
+            yield from super()._handle_event(event)
+
+
 class BuffyStream(HttpStream):
     """One request and its answer."""
 
@@ -86,6 +108,8 @@ class BuffyStream(HttpStream):
         super().__init__(context, stream_id)
         self._layer = http_layer
         self._exchange: Exchange | None = None
+        self._origin_form = False
+        self._silence: commands.RequestWakeup | None = None
 
     def handle_event(self, event: events.Event) -> CommandGenerator:
         if isinstance(event, RequestProtocolError) and self._exchange is not None:
@@ -93,31 +117,42 @@ class BuffyStream(HttpStream):
         yield from super().handle_event(event)
 
     def state_wait_for_request_headers(self, event: RequestHeaders) -> layer.CommandGenerator[None]:
+        request = event.request
+        self._origin_form = self.mode is HTTPMode.regular and not request.host and request.method != "CONNECT"
         yield from super().state_wait_for_request_headers(event)
-        refusal = self.flow.metadata.get("buffy.refusal") if self._not_failed() else None
-        if refusal is not None and not event.end_stream:
-            # Answered at once: what is refused is not read into memory first.
-            self.client_state = self.server_state = self.state_errored
-            yield from self._send_whole(refusal)
-
-    def _not_failed(self) -> bool:
-        return self.client_state != self.state_errored
-
-    def start_request_stream(self) -> CommandGenerator:
-        if "buffy.refusal" not in self.flow.metadata:
-            yield from super().start_request_stream()
 
     def make_server_connection(self) -> layer.CommandGenerator[bool]:
+        """Called when the request is whole, or when its body is about to be streamed (then False makes the
+        caller swallow the rest of it)."""
         interceptor = self._layer.interceptor
-        if refusal := self.flow.metadata.get("buffy.refusal"):
+        whole = self.client_state == self.state_done
+        ours = whole and not interceptor.is_upgrade(self.flow)
+        if self._origin_form:
+            yield from self._send_whole(interceptor.bad_request(NOT_A_WEB_SERVER))
+        elif refusal := interceptor.refusal(self.flow, forwarding=not ours):
             yield from self._send_whole(refusal)
-            return False
-        if self.client_state == self.state_done and not interceptor.is_upgrade(self.flow):
+        elif ours:
             yield from self._answer(interceptor)
-            return False
-        interceptor.prepare_forwarding(self.flow)
-        connected = yield from super().make_server_connection()
-        return bool(connected)
+        else:
+            interceptor.prepare_forwarding(self.flow)
+            connected = yield from super().make_server_connection()
+            return bool(connected)
+        return False
+
+    # -- CONNECT ------------------------------------------------------------------------------------------
+    def handle_connect_regular(self) -> CommandGenerator:
+        self.child_layer = PatientNextLayer(self.context)
+        yield from self.handle_connect_finish()
+        if self.flow.response is not None and self.flow.response.status_code < 300:
+            self._silence = commands.RequestWakeup(SILENCE_S)
+            yield self._silence
+
+    def passthrough(self, event: events.Event) -> layer.CommandGenerator[None]:
+        if isinstance(event, events.Wakeup) and event.command is self._silence:
+            undecided = isinstance(self.child_layer, PatientNextLayer) and self.child_layer.layer is None
+            if not undecided:
+                return
+        yield from super().passthrough(event)
 
     # -- answering ----------------------------------------------------------------------------------------
     def _answer(self, interceptor: Interceptor) -> CommandGenerator:
@@ -181,8 +216,7 @@ class BuffyStream(HttpStream):
 
     def _end(self) -> CommandGenerator:
         self.flow.live = False
-        if self._not_failed():
-            self.client_state = self.server_state = self.state_done
+        self.client_state = self.server_state = self.state_done
         yield DropStream(self.stream_id)
         yield SendHttp(ResponseEndOfMessage(self.stream_id), self.context.client)
 

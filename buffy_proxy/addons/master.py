@@ -16,7 +16,7 @@ from buffy_proxy.upstream import UpstreamProxies
 
 
 class BuffyMaster(master.Master):
-    """Needs a running event loop. `proxyserver` keeps the register of live connections and listens nowhere."""
+    """Needs a running event loop. `proxyserver` keeps the register of live connections, no listener."""
 
     def __init__(
         self, interceptor: Interceptor, config: Config, upstream: UpstreamProxies, trust: Path

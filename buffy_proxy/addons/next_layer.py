@@ -15,7 +15,7 @@ from mitmproxy.proxy.layers.http import HTTPMode, _upstream_proxy
 from mitmproxy.proxy.layers.tls import HTTP_ALPNS, parse_client_hello
 
 from buffy_proxy.addons.interceptor import Interceptor
-from buffy_proxy.addons.layers import BuffyHttpLayer
+from buffy_proxy.addons.layers import BuffyHttpLayer, PatientNextLayer
 from buffy_proxy.addons.tls import LearnedTunnels
 from buffy_proxy.upstream import UpstreamProxies
 
@@ -38,7 +38,10 @@ class NextLayer:
         self._upstream = upstream
 
     def next_layer(self, nextlayer: layer.NextLayer) -> None:
-        nextlayer.layer = self._choose(nextlayer.context, nextlayer.data_client())
+        if isinstance(nextlayer, PatientNextLayer) and nextlayer.silent:
+            nextlayer.layer = self._tunnel(nextlayer.context)
+        else:
+            nextlayer.layer = self._choose(nextlayer.context, nextlayer.data_client())
 
     def _choose(self, context: Context, data: bytes) -> layer.Layer | None:
         if len(context.layers) == 1 and isinstance(context.layers[0], modes.HttpProxy):

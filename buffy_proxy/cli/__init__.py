@@ -6,7 +6,6 @@ their commands, so that `buffy --help` and `buffy ls` start at once.
 
 from __future__ import annotations
 
-import importlib.util
 import sys
 from pathlib import Path
 from typing import Annotated, Any
@@ -14,7 +13,7 @@ from typing import Annotated, Any
 import typer
 
 from buffy_proxy import __version__
-from buffy_proxy.cli import talk
+from buffy_proxy.cli import change, config, doctor, env, get, inspect, run, serve, store, talk
 from buffy_proxy.errors import BuffyError, ConfigError, StoreUnusable
 
 EXIT_CODES = "Exit codes: 0 done · 1 not found or failed · 2 wrong usage, configuration or data directory."
@@ -27,9 +26,8 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
     epilog=EXIT_CODES,
 )
-for name in ("serve", "run", "env", "inspect", "get", "change", "store", "config", "doctor"):
-    if importlib.util.find_spec(f"buffy_proxy.cli.{name}"):
-        importlib.import_module(f"buffy_proxy.cli.{name}").register(app)
+for module in (serve, run, env, inspect, get, change, store, config, doctor):
+    module.register(app)
 
 
 def main(arguments: list[str] | None = None) -> None:

@@ -16,7 +16,7 @@ import typer
 from buffy_proxy.cli import talk
 
 if TYPE_CHECKING:
-    from buffy_proxy.cli.lookup import Library, Stored
+    from buffy_proxy.cli.library import Library, Stored
     from buffy_proxy.core.model import Version
 
 Url = Annotated[str, typer.Argument(help="A URL, or the id of a resource.", show_default=False)]
@@ -54,7 +54,7 @@ def pin(
     It is the newest one unless --version says another. A pinned version is not removed by retention or
     eviction, and answers instead of newer ones.
     """
-    from buffy_proxy.cli.lookup import opened
+    from buffy_proxy.cli.library import opened
 
     seconds = _seconds(lasting)
     with opened(data_dir, config) as library:
@@ -72,7 +72,7 @@ def unpin(
     config: ConfigFile = None,
 ) -> None:
     """Take the pin from a version, or from all of a URL."""
-    from buffy_proxy.cli.lookup import opened
+    from buffy_proxy.cli.library import opened
 
     with opened(data_dir, config) as library:
         stored = library.one(url, group)
@@ -98,7 +98,7 @@ def tag(
     It is the one that answers unless --version says another. A tag moves: no other version of that URL
     keeps it. Tagged versions are not removed by retention or eviction.
     """
-    from buffy_proxy.cli.lookup import opened
+    from buffy_proxy.cli.library import opened
 
     _check_tag(name)
     with opened(data_dir, config) as library:
@@ -117,7 +117,7 @@ def untag(
     config: ConfigFile = None,
 ) -> None:
     """Take a tag from the version that has it."""
-    from buffy_proxy.cli.lookup import opened
+    from buffy_proxy.cli.library import opened
 
     _check_tag(name)
     with opened(data_dir, config) as library:
@@ -139,7 +139,7 @@ def purge(
     All versions go, pinned and tagged ones too. The space is free a few minutes later, or after
     `buffy store gc`.
     """
-    from buffy_proxy.cli.lookup import opened
+    from buffy_proxy.cli.library import opened
     from buffy_proxy.errors import NotFound
 
     with opened(data_dir, config) as library:
@@ -163,7 +163,7 @@ def refresh(
 
     The server does it in the background, as the strategy of each URL says.
     """
-    from buffy_proxy.cli.lookup import opened
+    from buffy_proxy.cli.library import opened
     from buffy_proxy.errors import NotFound
     from buffy_proxy.presence import find
 

@@ -52,7 +52,7 @@ def get(
     They are written as they are stored, fresh or not; a Content-Encoding is not undone. What is not stored
     is fetched through the running server.
     """
-    from buffy_proxy.cli.lookup import opened
+    from buffy_proxy.cli.library import opened
     from buffy_proxy.config import load
     from buffy_proxy.errors import ConfigError, NotFound
 
@@ -79,7 +79,7 @@ def _copy_stored(store: Store, version: Version, output: Path | None) -> None:
 
 def _fetch(config: Config, url: str, group: str | None, output: Path | None, missing: Exception) -> None:
     """Through the running server's proxy. Raises NotFound where none runs, or it cannot get the URL."""
-    from buffy_proxy.cli.lookup import url_argument
+    from buffy_proxy.cli.library import url_argument
     from buffy_proxy.errors import NotFound
     from buffy_proxy.presence import find
 

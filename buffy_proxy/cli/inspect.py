@@ -12,7 +12,7 @@ import typer
 from buffy_proxy.cli import talk
 
 if TYPE_CHECKING:
-    from buffy_proxy.cli.lookup import Library, Stored
+    from buffy_proxy.cli.library import Library, Stored
     from buffy_proxy.core.model import Version
     from buffy_proxy.core.policy import Policy
 
@@ -35,7 +35,7 @@ def list_resources(
     Columns: versions, size and age of the newest one, strategy, what is next, group, URL. The
     age is the time since the origin last confirmed that version.
     """
-    from buffy_proxy.cli.lookup import opened
+    from buffy_proxy.cli.library import opened
     from buffy_proxy.errors import NotFound
 
     try:
@@ -62,7 +62,7 @@ def show(
 
     Newest first: name, when it was stored, status, size, age, what is next, tags.
     """
-    from buffy_proxy.cli.lookup import opened
+    from buffy_proxy.cli.library import opened
 
     with opened(data_dir, config) as library:
         found = library.named(url, group)
@@ -80,8 +80,8 @@ def why(
     config: Annotated[Path | None, talk.CONFIG] = None,
 ) -> None:
     """Explain what a request would get, and why."""
-    from buffy_proxy.cache import explain
-    from buffy_proxy.cli.lookup import opened
+    from buffy_proxy.cli.library import opened
+    from buffy_proxy.lookup import explain
 
     with opened(data_dir, config) as library:
         typer.echo(explain(library.store, library.config, library.request(url, group)))
@@ -123,7 +123,7 @@ def _row(library: Library, stored: Stored) -> tuple[str, ...]:
 
 
 def _print_versions(library: Library, stored: Stored) -> None:
-    from buffy_proxy.cli.lookup import describe
+    from buffy_proxy.cli.library import describe
 
     policy = library.policy(stored.resource)
     typer.echo(talk.paint(describe(stored.resource), "cyan", bold=True))

@@ -37,7 +37,9 @@ def check(
         found.append(asdict(finding))
         if not as_json:
             mark = talk.paint(finding.kind, "yellow", bold=True)
-            typer.echo(f"{mark}: {finding.which}: {finding.problem}; {'done' if repair else 'mend'}: {finding.mend}")
+            typer.echo(
+                f"{mark}: {finding.which}: {finding.problem}; {'done' if repair else 'mend'}: {finding.mend}"
+            )
     if as_json:
         talk.print_json(found)
     talk.say(_verdict(len(found), repair))
@@ -58,8 +60,10 @@ def backup(
     from buffy_proxy.store import backup as copying
 
     target = directory.expanduser().absolute()
-    copying.backup(load(config, data_dir=data_dir).data_dir, target)
-    talk.say(f"backed up to {target}")
+    made = copying.backup(load(config, data_dir=data_dir).data_dir, target)
+    talk.say(f"{target}: {made.versions} versions, {made.bodies} bodies, {talk.size_text(made.body_bytes)}")
+    if made.skipped:
+        talk.say(f"{made.skipped} bodies were removed while the backup ran, and are not in it")
 
 
 def gc(
@@ -67,7 +71,7 @@ def gc(
     config: Annotated[Path | None, talk.CONFIG] = None,
 ) -> None:
     """Remove what nothing refers to any more, and the least recently used beyond max_size."""
-    from buffy_proxy.cli.lookup import opened
+    from buffy_proxy.cli.library import opened
 
     with opened(data_dir, config) as library:
         freed = library.store.gc(library.now).result()

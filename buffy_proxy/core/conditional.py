@@ -22,6 +22,7 @@ from buffy_proxy.core.fields import (
     format_http_date,
     get_all,
     http_date,
+    names,
     parse_etag,
     parse_etags,
     parse_ranges,
@@ -87,6 +88,8 @@ def precondition(request: Request, version: Version) -> Literal["304", "412"] | 
     """What the client's conditions make of this version; None: send it. Only a 2xx has conditions, and only
     for GET and HEAD a stored response can tell (RFC 9110 §13.2.1, RFC 9111 §4.3.2)."""
     if request.method not in ("GET", "HEAD") or not 200 <= version.status < 300:
+        return None
+    if CONDITIONS.isdisjoint(names(request.fields)):
         return None
     if not satisfies_match(request, version):
         return "412"

@@ -48,6 +48,7 @@ __all__ = [
     "format_http_date",
     "get_all",
     "http_date",
+    "names",
     "normalise_url",
     "origin_of",
     "parse_block",
@@ -102,6 +103,11 @@ def combined(fields: Fields, name: bytes) -> bytes | None:
     return b", ".join(values) if values else None
 
 
+def names(fields: Fields) -> frozenset[bytes]:
+    """The lower-case names that occur."""
+    return frozenset([n.lower() for n, _ in fields])
+
+
 def without(fields: Fields, names: Iterable[bytes]) -> Fields:
     """`fields` without the lines of these names."""
     gone = frozenset(n.lower() for n in names)
@@ -145,7 +151,7 @@ def serialise_block(fields: Fields) -> bytes:
 
 def connection_options(fields: Fields) -> frozenset[bytes]:
     """Lower-case names that Connection lists."""
-    return _names(combined(fields, b"connection"))
+    return _listed(combined(fields, b"connection"))
 
 
 def end_to_end(fields: Fields) -> Fields:
@@ -223,8 +229,8 @@ def _argument(rest: str) -> str | None:
 
 def vary_names(fields: Fields) -> frozenset[bytes] | Star:
     """Lower-case names of the request fields that Vary nominates; ANY if it holds `*` (RFC 9110 §12.5.5)."""
-    names = _names(combined(fields, b"vary"))
-    return ANY if b"*" in names else names
+    listed = _listed(combined(fields, b"vary"))
+    return ANY if b"*" in listed else listed
 
 
 def retry_after(fields: Fields, now: float) -> float | None:
@@ -240,7 +246,7 @@ def retry_after(fields: Fields, now: float) -> float | None:
     return None if date is None else max(now, date)
 
 
-def _names(value: bytes | None) -> frozenset[bytes]:
+def _listed(value: bytes | None) -> frozenset[bytes]:
     if value is None:
         return frozenset()
     return frozenset(n for part in value.split(b",") if (n := part.strip(b" \t").lower()))

@@ -97,19 +97,17 @@ def cache_key(request: Request, policy: Policy, secret: bytes) -> CacheKey:
     but a credential among them still partitions unless `policy.shared`. `secret` keys all digests.
     """
     safe = request.method in SAFE_METHODS
-    key = CacheKey(
-        id="",
-        group=request.group,
-        method="GET" if safe else request.method,
-        url=redact_url(_without_parameters(request.url, policy.ignore_query), secret),
-        partition="" if policy.shared else _partition(request, secret),
-        body_digest="" if safe else hashlib.sha256(request.body).hexdigest(),
+    parts = (
+        request.group,
+        "GET" if safe else request.method,
+        redact_url(_without_parameters(request.url, policy.ignore_query), secret),
+        "" if policy.shared else _partition(request, secret),
+        "" if safe else hashlib.sha256(request.body).hexdigest(),
     )
-    return CacheKey(_id(key), key.group, key.method, key.url, key.partition, key.body_digest)
+    return CacheKey(_id(parts), *parts)
 
 
-def _id(key: CacheKey) -> str:
-    parts = (key.group, key.method, key.url, key.partition, key.body_digest)
+def _id(parts: Iterable[str]) -> str:
     digest = hashlib.blake2b(_framed(_bytes(part) for part in parts), digest_size=15)
     return base64.b32encode(digest.digest()).decode("ascii").lower()
 

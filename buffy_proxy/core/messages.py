@@ -10,6 +10,7 @@ from urllib.parse import urljoin
 
 from buffy_proxy.core.conditional import CONDITIONS
 from buffy_proxy.core.fields import (
+    HOP_BY_HOP,
     authority_of,
     end_to_end,
     first,
@@ -51,13 +52,16 @@ def answer_fields(
 
     Set-Cookie goes only to those who were meant: `replay_cookies` where the partition is the client's own.
     """
-    fields = end_to_end(version.fields)
-    if not replay_cookies:
-        fields = without(fields, (b"set-cookie", b"set-cookie2"))
-    if first(fields, b"date") is None:
-        fields = (*fields, (b"Date", format_http_date(version.received_at)))
-    fields = with_field(fields, b"Age", b"%d" % int(current_age(version, now)))
-    return (*via(fields), (b"Cache-Status", cache_status))
+    hidden = _OURS if replay_cookies else _OURS | _COOKIES
+    kept = [line for line in version.fields if line[0].lower() not in hidden]
+    if first(version.fields, b"date") is None:
+        kept.append((b"Date", format_http_date(version.received_at)))
+    age = b"%d" % int(current_age(version, now))
+    return (*kept, (b"Age", age), *via(()), (b"Cache-Status", cache_status))
+
+
+_OURS: Final = HOP_BY_HOP | {b"age"}
+_COOKIES: Final = frozenset({b"set-cookie", b"set-cookie2"})
 
 
 def invalidated_urls(request: Request, response: Response) -> list[str]:

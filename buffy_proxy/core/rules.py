@@ -35,7 +35,7 @@ from buffy_proxy.core.conditional import (
     precondition,
     satisfies_match,
 )
-from buffy_proxy.core.fields import Fwd, Unsatisfiable, delta_seconds, directives, first
+from buffy_proxy.core.fields import Fwd, Unsatisfiable, delta_seconds, directives, first, names
 from buffy_proxy.core.freshness import current_age, freshness_lifetime, has_validator
 from buffy_proxy.core.keys import SECRET_FIELDS, cache_key, redact_url, without_secrets
 from buffy_proxy.core.messages import answer_fields, forward_fields, invalidated_urls
@@ -163,8 +163,11 @@ def _from_store(
 
 
 def _error_answers(request: Request, error: Version, policy: Policy, now: float) -> bool:
+    """As long as both the origin and the strategy would let it: when_requested asks anew each time."""
     fresh = now < error.fresh_until and matches(error, request.fields)
-    return fresh and _objection(request, error, policy, now) is None
+    if not fresh or now >= policy.strategy.plan(error, now).fresh_until:
+        return False
+    return _objection(request, error, policy, now) is None
 
 
 def _repeat_error(
@@ -252,10 +255,13 @@ _OBJECTIONS: Final[tuple[tuple[str, Callable[[_Ask], bool], str], ...]] = (
 )
 """What a client may demand beyond freshness: clause, whether it objects to the version, why."""
 
+_DEMANDING: Final = frozenset({b"cache-control", b"pragma", b"if-match", b"if-unmodified-since"})
+"""The request fields that the rows above read; most requests have none of them."""
+
 
 def _objection(request: Request, version: Version, policy: Policy, now: float) -> str | None:
     """Why the client wants this version validated although it may be fresh; None: it does not."""
-    if not policy.strategy.obeys_origin:
+    if not policy.strategy.obeys_origin or _DEMANDING.isdisjoint(names(request.fields)):
         return None
     ask = _Ask(request, directives(request.fields), version, now)
     return next((why for _, objects, why in _OBJECTIONS if objects(ask)), None)

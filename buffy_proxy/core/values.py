@@ -11,6 +11,7 @@ import enum
 import re
 import time
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Final
 
 MAX_DELTA: Final = 2**31
@@ -43,6 +44,7 @@ _FORMS = tuple(
         _DAY + rb" " + _MON + rb" (?P<day>[0-9]{2}| [0-9]) " + _CLOCK + rb" (?P<year>[0-9]{4})",  # asctime
     )
 )
+_LONGEST_DATE: Final = len(b"Wednesday, 06-Nov-94 08:49:37 GMT")
 _LATEST: Final = 253402300799.0  # 9999-12-31T23:59:59Z, the last second that four digits can name
 
 
@@ -51,6 +53,12 @@ def http_date(value: bytes, now: float | None = None) -> float | None:
     GMT are invalid (RFC 9111 §4.2). A two-digit year more than 50 years after `now` lies in the past
     century; without `now` 70–99 are 19xx."""
     value = value.strip(b" \t")
+    return _parsed_date(value, now) if len(value) <= _LONGEST_DATE else None
+
+
+@lru_cache(maxsize=4096)
+def _parsed_date(value: bytes, now: float | None) -> float | None:
+    """Remembered, since every hit reads the dates of its version again."""
     for form in _FORMS:
         if match := form.fullmatch(value):
             return _posix(match, now)

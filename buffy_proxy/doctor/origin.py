@@ -58,6 +58,9 @@ class _Server(ThreadingHTTPServer):
     origin: Origin
     context: ssl.SSLContext
 
+    def handle_error(self, request: object, client_address: object) -> None:
+        """Nothing: a client that breaks off has its reasons, and the doctor asks the client for them."""
+
 
 class _Handler(BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"

@@ -16,6 +16,7 @@ from buffy_proxy.doctor import Finding
 from buffy_proxy.doctor.origin import Origin, origin
 from buffy_proxy.doctor.tools import TIMEOUT_S, TOOLS, Tool, Trial
 
+ERROR_WORDS = re.compile(r"error|fail|cannot|could not|fatal|refused|problem|unable", re.IGNORECASE)
 TRUST_WORDS = re.compile(r"certificate|SSL|TLS|UNABLE_TO_(GET|VERIFY)|SELF_SIGNED|CAInfo|x509", re.IGNORECASE)
 
 
@@ -27,18 +28,19 @@ def trials(environ: Mapping[str, str], tools: tuple[Tool, ...] = TOOLS) -> Itera
     with tempfile.TemporaryDirectory(prefix="buffy-doctor-") as name:
         directory = Path(name)
         directory.chmod(0o755)  # apt's unprivileged methods work in here
-        with _private_server(directory, environ) as (target, changed):
+        with private_server(directory, environ) as (target, changed):
             for tool in tools:
                 yield try_tool(tool, target, directory, changed)
 
 
 @contextlib.contextmanager
-def _private_server(directory: Path, environ: Mapping[str, str]) -> Iterator[tuple[Origin, dict[str, str]]]:
+def private_server(directory: Path, environ: Mapping[str, str]) -> Iterator[tuple[Origin, dict[str, str]]]:
     """An origin, a server that trusts it, and the environment for tools that use that server."""
     data_dir = directory / "data"
     data_dir.mkdir(mode=0o700)
     config = directory / "buffy.toml"
-    config.touch()  # the user's own rules, tunnels and credentials are not what is examined
+    # Not the user's rules and credentials; and one tool's distrust must not make a tunnel for the others.
+    config.write_text("learn_tunnels = false\n")
     with origin(directory) as target:
         own = {name: value for name, value in environ.items() if not name.startswith("BUFFY_")}
         direct = {"SSL_CERT_FILE": str(target.ca_file), "NO_PROXY": "*", "no_proxy": "*"}
@@ -102,10 +104,7 @@ def _judge(
 def _gist(output: str) -> str:
     """The line that names the error, as far as one can tell, in 200 characters."""
     lines = [line.strip() for line in output.splitlines() if line.strip()]
-    telling = [
-        line for line in lines if re.search(r"error|fail|cannot|could not|fatal|refused", line, re.IGNORECASE)
-    ]
-    best = next(
-        (line for line in telling if TRUST_WORDS.search(line)), (telling or lines or ["it said nothing"])[-1]
-    )
-    return best[:200]
+    telling = [line for line in lines if ERROR_WORDS.search(line)]
+    on_trust = [line for line in lines if TRUST_WORDS.search(line)]
+    both = [line for line in telling if line in on_trust]
+    return (both or on_trust or telling or lines or ["it said nothing"])[-1][:200]

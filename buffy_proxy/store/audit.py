@@ -145,13 +145,12 @@ def _audit_bodies(tx: Tx, walk: Walk) -> Iterator[Finding]:
 
 def rebuild(tx: Tx, now: float) -> None:
     """Drops broken records, makes all that is derived anew. Unreferenced content goes to the trash."""
+    owners = _drop_broken(tx)
     for name in (*DERIVED, "trash"):
         tx.txn.drop(getattr(tx.db, name), delete=False)
     walk = Walk(tx)
     for name, key, value in walk.entries():
         tx.txn.put(key, value, db=getattr(tx.db, name))
-    for name, key, _ in walk.broken:
-        tx.txn.delete(key, db=getattr(tx.db, name))
     registered = _all_keys(tx, tx.db.bodies) | _all_keys(tx, tx.db.inline) | set(walk.references)
     for digest in registered:
         _register(tx, walk, digest, now)
@@ -159,6 +158,19 @@ def rebuild(tx: Tx, now: float) -> None:
     counted = (walk.resources, walk.versions, len(walk.references), sizes)
     next_seq = max(walk.next_seq, tx.totals()[4])
     tx.txn.put(b"totals", TOTALS.pack(*counted, next_seq), db=tx.db.meta)
+    for rid in owners:
+        if (entry := tx.entry(rid.decode("ascii", "replace"))) is not None:
+            tx.settle(entry)
+
+
+def _drop_broken(tx: Tx) -> set[bytes]:
+    """Returns the ids of the resources that lost something."""
+    walk = Walk(tx)
+    for _ in walk.entries():
+        pass
+    for name, key, _ in walk.broken:
+        tx.txn.delete(key, db=getattr(tx.db, name))
+    return {key.partition(b"\0")[0] for _, key, _ in walk.broken}
 
 
 def _register(tx: Tx, walk: Walk, digest: bytes, now: float) -> None:

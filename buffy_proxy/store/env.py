@@ -36,6 +36,9 @@ MAX_READERS: Final = 1022
 _SMALLEST_MAP: Final = 1 << 20
 _SMALLEST_FALLBACK: Final = 64 << 20
 _LOCK_BYTES: Final = 128 + 64 * MAX_READERS
+_RESERVE: Final = 4096
+"""Pages kept free in the map. A commit copies each page that it changes, and the old ones come back two
+commits later: a turn of eviction may need some hundreds of pages before it gives back any."""
 _ATTEMPTS: Final = 5
 _ALREADY_OPEN: Final = "already open in this process"
 _FORMAT: Final = struct.Struct("<I")
@@ -74,7 +77,7 @@ class Databases:
 
 
 class Index:
-    """One open environment. `pages_used` and `room` measure how full the map is (bytes / page size)."""
+    """One open environment. Up to `page_limit` pages may be used by additions; deletions may use the rest."""
 
     def __init__(self, env: Any, path: Path) -> None:
         self.env = env
@@ -82,8 +85,7 @@ class Index:
         self.lock: Handle | None = None
         self.db = Databases(**{f.name: env.open_db(f.name.encode()) for f in fields(Databases)})
         self.map_pages: int = env.info()["map_size"] // env.stat()["psize"]
-        reserve = min(max(self.map_pages // 16, 64), self.map_pages // 2)
-        self.page_limit = self.map_pages - reserve
+        self.page_limit = self.map_pages - min(max(self.map_pages // 16, _RESERVE), self.map_pages // 2)
         self.secret = self._settle()
 
     def _settle(self) -> bytes:
@@ -120,6 +122,27 @@ class Index:
 
 _open: weakref.WeakValueDictionary[Path, Index] = weakref.WeakValueDictionary()
 _opening = threading.Lock()
+_inherited: list[Any] = []
+
+
+class _Forked:
+    """Stands in for the environment in a process that inherited it by fork."""
+
+    def __getattr__(self, name: str) -> Any:
+        raise StoreUnusable(
+            "the store was opened before this process forked: open it in a new process instead"
+        )
+
+
+def _after_fork() -> None:
+    """The environment is not closed either: that is for the parent to do."""
+    for index in _open.values():
+        _inherited.append(index.env)
+        index.env = _Forked()
+    _open.clear()
+
+
+os.register_at_fork(after_in_child=_after_fork)
 
 
 def open_index(data_dir: Path, map_size: int) -> Index:

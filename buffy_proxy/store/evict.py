@@ -8,6 +8,7 @@ transaction that has checked it again. So no process can unlink what another is 
 from __future__ import annotations
 
 import contextlib
+import math
 import os
 import time
 from pathlib import Path
@@ -25,12 +26,18 @@ DEAD_AFTER_S: Final = 86_400.0
 
 
 class Collection:
-    """One run of gc: an operation of several turns. Answers the bytes of content removed from the disk."""
+    """One run of gc: an operation of several turns. Answers the bytes of content removed from the disk.
 
-    def __init__(self, now: float, grace_s: float, cap: int) -> None:
+    `squeeze`: the map turned out to be full before the limit of pages was reached (large values need pages
+    in a row), so some of what is used now has to go.
+    """
+
+    def __init__(self, now: float, grace_s: float, cap: int, *, squeeze: bool = False) -> None:
         self._now = now
         self._grace_s = grace_s
         self._cap = cap
+        self._squeeze = squeeze
+        self._page_goal = math.inf
         self._freed = 0
         self._evicting = False
         self._seen_protected: bytes | None = None
@@ -55,10 +62,12 @@ class Collection:
     def _must_evict(self, tx: Tx) -> bool:
         """Starts above the cap, goes on down to the low mark: of the bytes, and of the pages of the index."""
         share = LOW_MARK if self._evicting else 1.0
-        limit = tx.index.page_limit * share * LOW_MARK
-        self._evicting = tx.totals()[3] > self._cap * share or (
-            tx.index.pages_used(tx.txn) > limit and not self._relieve(tx, limit)
-        )
+        pages, goal = tx.index.pages_used(tx.txn), tx.index.page_limit * share * LOW_MARK
+        if self._squeeze:
+            self._squeeze, self._page_goal = False, pages * LOW_MARK
+        goal = min(goal, self._page_goal)
+        too_many_bytes = tx.totals()[3] > self._cap * share
+        self._evicting = too_many_bytes or (pages > goal and not self._relieve(tx, goal))
         return self._evicting
 
     def _relieve(self, tx: Tx, limit: float) -> bool:
@@ -90,7 +99,8 @@ class Collection:
         """What only has protected versions goes to the recent end; meeting it again means: all was seen."""
         with tx.txn.cursor(tx.db.lru) as cursor:
             newest = key_time(cursor.key()) if cursor.last() else self._now
-        record, recent = tx.txn.get(rid, db=tx.db.resources), max(newest, self._now)
+        record = tx.txn.get(rid, db=tx.db.resources)
+        recent = math.nextafter(max(newest, self._now), math.inf)
         tx.move_in_lru(rid, get_time(record, LRU_AT_AT), recent)
         tx.txn.put(rid, put_time(record, LRU_AT_AT, recent), db=tx.db.resources)
         self._seen_protected = self._seen_protected or rid

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import functools
 import json
+import re
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future
@@ -25,6 +26,7 @@ from buffy_proxy.store.writer import Again, Operation, Trouble, Writer
 
 P = ParamSpec("P")
 R = TypeVar("R")
+_SHA256: Final = re.compile("[0-9a-f]{64}")
 PAGE: Final = 128
 GRACE_S: Final = 120.0
 COLLECT_AT_MOST_EVERY_S: Final = 30.0
@@ -162,12 +164,11 @@ class LmdbStore:
     @_reads
     def open_body(self, ref: BodyRef) -> BodyReader:
         index = self._use()
-        try:
-            digest = bytes.fromhex(ref.digest)
-        except ValueError as error:
-            raise BodyMissing(f"{ref.digest!r} is no sha-256") from error
+        if not _SHA256.fullmatch(ref.digest):
+            raise BodyMissing(f"{ref.digest!r} is no sha-256")
+        digest = bytes.fromhex(ref.digest)
         with index.env.begin() as txn:
-            content = txn.get(digest, db=index.db.inline) if digest else None
+            content = txn.get(digest, db=index.db.inline)
         if content is not None:
             return MemoryReader(content)
         return self._files.open(digest, ref.size)
@@ -219,67 +220,68 @@ class LmdbStore:
         operation = Operation(lambda tx: run(tx, body), body.discard, stores=True, future=future)
         return self._writer.submit(operation)
 
-    def _do(self, run: Callable[[Tx], R | Again]) -> Future[R]:
+    def run(self, run: Callable[[Tx], R | Again]) -> Future[R]:
+        """Runs a function in the writing thread, in a transaction of its own (see store/bulk.py)."""
         return self._writer.submit(Operation(run))
 
     def update_version(self, version: Version) -> Future[Version]:
-        return self._do(lambda tx: ops.update_version(tx, version))
+        return self.run(lambda tx: ops.update_version(tx, version))
 
     def invalidate(self, resource_id: str) -> Future[int]:
-        return self._do(lambda tx: ops.invalidate(tx, resource_id, time.time()))
+        return self.run(lambda tx: ops.invalidate(tx, resource_id, time.time()))
 
     def schedule(self, resource_id: str, name: str, refresh_at: float | None) -> Future[None]:
-        return self._do(lambda tx: ops.schedule(tx, resource_id, name, refresh_at))
+        return self.run(lambda tx: ops.schedule(tx, resource_id, name, refresh_at))
 
     def set_pin(
         self, resource_id: str, name: str, pinned_until: float | None, *, now: float
     ) -> Future[Version]:
-        return self._do(lambda tx: ops.set_pin(tx, resource_id, name, pinned_until))
+        return self.run(lambda tx: ops.set_pin(tx, resource_id, name, pinned_until))
 
     def set_tag(self, resource_id: str, name: str, tag: str, present: bool, *, now: float) -> Future[Version]:
-        return self._do(lambda tx: ops.set_tag(tx, resource_id, name, tag, present))
+        return self.run(lambda tx: ops.set_tag(tx, resource_id, name, tag, present))
 
     def set_policy(
         self, key: CacheKey, policy: Mapping[str, Any] | None, info: Mapping[str, Any] | None, *, now: float
     ) -> Future[Resource]:
-        return self._do(lambda tx: ops.set_policy(tx, key, policy, info, now))
+        return self.run(lambda tx: ops.set_policy(tx, key, policy, info, now))
 
     def delete(self, resource_id: str, name: str | None = None) -> Future[int]:
-        return self._do(lambda tx: ops.delete(tx, resource_id, name, time.time()))
+        return self.run(lambda tx: ops.delete(tx, resource_id, name, time.time()))
 
     def touch(self, resource_ids: Iterable[str], now: float) -> Future[None]:
         ids = tuple(resource_ids)
-        return self._do(lambda tx: ops.touch(tx, ids, now))
+        return self.run(lambda tx: ops.touch(tx, ids, now))
 
     def count(self, name: str, amounts: Mapping[str, int]) -> Future[None]:
         copy = dict(amounts)
-        return self._do(lambda tx: ops.count(tx, name, copy))
+        return self.run(lambda tx: ops.count(tx, name, copy))
 
     def gc(self, now: float, grace_s: float = GRACE_S) -> Future[int]:
-        return self._do(Collection(now, grace_s, self._max_size))
+        return self.run(Collection(now, grace_s, self._max_size))
 
-    def _make_room(self) -> Operation[int] | None:
+    def _make_room(self, map_full: bool) -> Operation[int] | None:
         """Asked by the writer after commits: a collection, if one is needed. What only has protected
         versions cannot be evicted; then the next attempt waits a while."""
         if self._collecting or (index := self._index) is None:
             return None
-        if not self._needs_collection(index):
+        if time.monotonic() < self._collect_not_before or not (map_full or self._over(index)):
             return None
         self._collecting = True
-        return Operation(Collection(time.time(), GRACE_S, self._max_size), self._collected)
+        run = Collection(time.time(), GRACE_S, self._max_size, squeeze=map_full)
+        return Operation(run, self._collected)
 
-    def _needs_collection(self, index: Index) -> bool:
+    def _over(self, index: Index) -> bool:
         with index.env.begin() as txn:
             size = TOTALS.unpack(txn.get(b"totals", db=index.db.meta))[3]
             pages = index.pages_used(txn)
             with txn.cursor(index.db.trash) as cursor:
                 trash = cursor.first() and key_time(cursor.key()) <= time.time() - GRACE_S
-        over = size > self._max_size or pages > index.page_limit * LOW_MARK
-        return bool(trash or over) and time.monotonic() >= self._collect_not_before
+        return bool(trash) or size > self._max_size or pages > index.page_limit * LOW_MARK
 
     def _collected(self) -> None:
         self._collecting = False
-        if self._index is not None and self._needs_collection(self._index):
+        if self._index is not None and self._over(self._index):
             self._collect_not_before = time.monotonic() + COLLECT_AT_MOST_EVERY_S
 
     def close(self) -> None:

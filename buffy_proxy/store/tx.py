@@ -64,6 +64,10 @@ def read_versions(txn: Any, db: Any, resource_id: str) -> list[Version]:
     return found
 
 
+class MapFull(StoreFull):
+    """The index has no room; evicting makes some (which a full disk does not promise)."""
+
+
 class Tx:
     def __init__(self, txn: Any, index: Index, files: BodyFiles) -> None:
         self.txn = txn
@@ -85,9 +89,9 @@ class Tx:
         self.txn.put(b"totals", TOTALS.pack(*clamped, old[4] + max(0, resources)), db=self.db.meta)
 
     def require_room(self) -> None:
-        """Additions leave a reserve of pages free, for without free pages nothing could be deleted either."""
+        """Additions leave a reserve of pages: without free pages nothing could be deleted. Raises MapFull."""
         if self.index.pages_used(self.txn) > self.index.page_limit:
-            raise StoreFull("the index is full: raise map_size, or delete versions and run `buffy store gc`")
+            raise MapFull("the index is full: raise map_size, or delete versions and run `buffy store gc`")
 
     # -- resources ------------------------------------------------------------------------------------------
 

@@ -27,7 +27,7 @@ import lmdb
 from buffy_proxy.errors import BuffyError, StoreError, StoreFull
 from buffy_proxy.store.bodies import NO_ROOM, BodyFiles
 from buffy_proxy.store.env import Index
-from buffy_proxy.store.tx import Tx
+from buffy_proxy.store.tx import MapFull, Tx
 
 log = logging.getLogger("buffy.store")
 T = TypeVar("T")
@@ -83,10 +83,15 @@ class Trouble:
 
 
 class Writer:
-    """`followup` is asked for more work (eviction) after each group that stored, or had no room to."""
+    """`followup` is asked for more work (eviction) after each group that stored or tried to; it is told
+    whether the map was full."""
 
     def __init__(
-        self, index: Index, files: BodyFiles, trouble: Trouble, followup: Callable[[], Operation[Any] | None]
+        self,
+        index: Index,
+        files: BodyFiles,
+        trouble: Trouble,
+        followup: Callable[[bool], Operation[Any] | None],
     ) -> None:
         self._index = index
         self._files = files
@@ -154,12 +159,12 @@ class Writer:
             self._remove_unreferenced(placed)
             failure = self._translate(error)
             results = [(operation, failure) for operation in group]
-        for operation, result in results:
-            self._resolve(operation, result)
         if any(op.stores and not isinstance(result, Exception) for op, result in results):
             self._trouble.worked()
+        for operation, result in results:
+            self._resolve(operation, result)
         if any(op.stores for op, _ in results):
-            self._continue(self._followup())
+            self._continue(self._followup(any(isinstance(result, MapFull) for _, result in results)))
 
     def _run(self, operation: Operation[Any], parent: Any, placed: list[bytes]) -> Any:
         """The operation's result, or its failure as an exception object; then nothing of it remains."""
@@ -208,7 +213,8 @@ class Writer:
     def _translate(self, error: Exception) -> Exception:
         if isinstance(error, StoreFull) or no_room(error):
             self._trouble.failed(str(error))
-            return error if isinstance(error, StoreFull) else StoreFull(f"nothing was stored: {error}")
+            kind = MapFull if isinstance(error, lmdb.MapFullError) else StoreFull
+            return error if isinstance(error, StoreFull) else kind(f"nothing was stored: {error}")
         if isinstance(error, BuffyError):
             return error
         log.error("a write to the store failed: %r", error, exc_info=error)

@@ -19,6 +19,7 @@ from buffy_proxy.core.model import DEFAULT_GROUP, CacheKey, Request, Resource, V
 from buffy_proxy.core.policy import Policy
 from buffy_proxy.core.urls import normalise_url
 from buffy_proxy.errors import ConfigError, NotFound
+from buffy_proxy.lookup import policy_of
 from buffy_proxy.patterns import compile_glob
 from buffy_proxy.store import Store, open_store
 
@@ -59,8 +60,6 @@ class Library:
 
     def policy(self, resource: Resource) -> Policy:
         """What applies to a stored resource: its own configuration, else the matching rule, else `http`."""
-        from buffy_proxy.cache import policy_of
-
         key = resource.key
         return policy_of(self.config, Request(key.method, key.url, group=key.group), resource)
 

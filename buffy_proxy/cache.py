@@ -22,7 +22,7 @@ from dataclasses import dataclass
 
 from buffy_proxy import serving
 from buffy_proxy.answer import Answer, gateway_error, passed_fields, plain
-from buffy_proxy.config import Config, policy_for
+from buffy_proxy.config import Config
 from buffy_proxy.core import fields as f
 from buffy_proxy.core import rules
 from buffy_proxy.core.model import Request, Resource, Response, Version
@@ -36,6 +36,9 @@ from buffy_proxy.store import Store
 __all__ = ["Cache", "explain"]
 
 log = logging.getLogger("buffy.cache")
+
+LANDING_S = 60.0
+"""How long a request waits for the commit of a body that is whole (a slow disk takes its time to sync)."""
 
 NOT_COLLAPSED_S = 60.0
 """For so long after a response that could not be stored, requests for its key do not wait for each other."""
@@ -61,7 +64,7 @@ class Cache:
         try:
             looked = look_up(self.store, self.config, request)
             if flight := self._landing(looked.key.id):
-                await flight.ended(5.0)
+                await flight.ended(LANDING_S)
                 looked = look_up(self.store, self.config, request)
         except StoreError as error:
             log.error("cannot read the store, forwarding: %s", error)
@@ -238,11 +241,14 @@ class Cache:
         )
 
     def invalidate(self, request: Request, head: Response) -> None:
-        """After an unsafe method succeeded: what is stored for its URLs must be validated (RFC 9111 §4.4)."""
+        """After an unsafe method succeeded: what is stored for its URLs must be validated (RFC 9111 §4.4), but
+        for what the user wants kept whatever the origin says."""
         for url in rules.invalidated_urls(request, head):
-            get = Request("GET", url, request.fields, group=request.group)
-            key = rules.cache_key(get, policy_for(self.config, "GET", url), self.store.secret)
-            self.store.invalidate(key.id)
+            looked = look_up(
+                self.store, self.config, Request("GET", url, request.fields, group=request.group)
+            )
+            if looked.policy.strategy.obeys_origin and (looked.versions or looked.error):
+                self.store.invalidate(looked.key.id)
 
     # -- background work ----------------------------------------------------------------------------------
     async def renew(self, resource: Resource, version: Version) -> Failed | None:

@@ -24,7 +24,7 @@ from types import FrameType
 
 from buffy_proxy import __version__, presence, trust
 from buffy_proxy.config import Address, Config, check_exposure
-from buffy_proxy.errors import ConfigError, StoreUnusable
+from buffy_proxy.errors import ConfigError, StoreError
 from buffy_proxy.logs import configure_logging
 from buffy_proxy.store import open_store
 from buffy_proxy.worker import Job
@@ -47,7 +47,7 @@ def serve(config: Config) -> int:
 
     ca_file = ensure_ca(config.data_dir)
     trusted = trust.write_bundle(config.data_dir / "trust.pem", trust.origin_bundle(os.environ))
-    open_store(config.data_dir, max_size=config.max_size, map_size=config.map_size).close()
+    _tidy_store(config)
     own = _own_addresses(proxy)
     workers = [Worker("proxy", config, proxy, trusted, own), Worker("api", config, api, trusted, own)]
     return _supervise(config, workers, _address(proxy), _address(api), ca_file)
@@ -169,6 +169,17 @@ def _make_data_dir(data_dir: Path) -> None:
         ) from error
 
 
+def _tidy_store(config: Config) -> None:
+    """Makes the store if there is none, and removes what a killed server left behind."""
+    store = open_store(config.data_dir, max_size=config.max_size, map_size=config.map_size)
+    try:
+        store.gc(time.time()).result(timeout=60)
+    except (StoreError, TimeoutError) as error:
+        log.warning("cannot tidy the store: %s", error)
+    finally:
+        store.close()
+
+
 def _bind(name: str, address: Address) -> socket.socket:
     host, port = address
     try:
@@ -211,6 +222,3 @@ def _shown(address: Address) -> str:
 
 def _ending(code: int) -> str:
     return f"killed by signal {-code}" if code < 0 else f"exit code {code}"
-
-
-__all__ = ["StoreUnusable", "serve"]

@@ -234,16 +234,16 @@ def vary_names(fields: Fields) -> frozenset[bytes] | Star:
 
 
 def retry_after(fields: Fields, now: float) -> float | None:
-    """When (POSIX s, not before `now`) the origin wants to be asked again; None if it does not say or does so
-    in no valid form (RFC 9110 §10.2.3)."""
+    """Seconds from `now` for which the origin wants to be left alone, never negative; None if it does not say
+    or does so in no valid form (RFC 9110 §10.2.3)."""
     value = first(fields, b"retry-after")
     if value is None:
         return None
     seconds = delta_seconds(value.strip(b" \t").decode("latin-1"))
     if seconds is not None:
-        return now + seconds
+        return float(seconds)
     date = http_date(value, now)
-    return None if date is None else max(now, date)
+    return None if date is None else max(0.0, date - now)
 
 
 def _listed(value: bytes | None) -> frozenset[bytes]:

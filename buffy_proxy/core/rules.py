@@ -305,8 +305,8 @@ def may_serve_stale(request: Request, version: Version, policy: Policy, now: flo
 
 
 def planned(version: Version, policy: Policy, key: CacheKey, now: float) -> Version:
-    """The version with what its strategy plans for it. Partitioned resources are never renewed in the
-    background: nobody there has the credentials."""
+    """The version with what its strategy plans for it. Partitioned resources and those whose key holds a body
+    are never renewed in the background: nobody there has the credentials, or the body."""
     plan = policy.strategy.plan(version, now)
-    refresh_at = None if key.partition else plan.refresh_at
+    refresh_at = None if key.partition or key.body_digest else plan.refresh_at
     return replace(version, fresh_until=plan.fresh_until, refresh_at=refresh_at)

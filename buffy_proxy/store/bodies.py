@@ -19,7 +19,7 @@ from typing import Final
 from buffy_proxy.core.model import BodyRef
 from buffy_proxy.errors import BodyMissing, StoreError, StoreFull
 
-INLINE_LIMIT: Final = 16 * 1024
+INLINE_LIMIT: Final = 64 * 1024
 """Bodies up to this many bytes stand in the index (measured: docs/store.md)."""
 
 NO_ROOM: Final = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EIO, errno.EFBIG, errno.EROFS})

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import itertools
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -31,7 +32,8 @@ def bulk_add(store: LmdbStore, items: Iterable[Item], retention: Retention | Non
     source, count = iter(items), 0
     while portion := list(itertools.islice(source, PER_COMMIT)):
         spools = [_spool(store, item) for item in portion]
-        store.run(lambda tx, each=zip(portion, spools, strict=True): _add_all(tx, each, retention)).result()
+        pairs = list(zip(portion, spools, strict=True))
+        store.run(functools.partial(_add_all, portion=pairs, retention=retention)).result()
         count += len(portion)
     return count
 

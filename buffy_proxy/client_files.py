@@ -6,6 +6,7 @@ while a tool reads it, and two sessions cannot disturb each other.
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import os
 import ssl
@@ -19,6 +20,9 @@ from buffy_proxy import trust
 
 PUBLIC_DIR = Path("/var/cache/buffy")
 """Where root's apt finds its bundle: its download methods run as `_apt`, which cannot look into /root."""
+
+PUBLIC_S = 86400.0
+"""How long a bundle stays there without being asked for again."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -76,6 +80,8 @@ class ClientFiles:
         try:
             copy = trust.write_bundle(PUBLIC_DIR / bundle.name, bundle.read_bytes())
             PUBLIC_DIR.chmod(0o755)
+            copy.touch()
+            _prune(PUBLIC_DIR, copy.stat().st_mtime - PUBLIC_S)
         except OSError as error:
             self.notes.append(f"{PUBLIC_DIR}: {error.strerror}; apt as root cannot read {bundle}")
             return bundle
@@ -114,6 +120,13 @@ def _read(path: Path) -> bytes:
         return path.read_bytes()
     except OSError:
         return b""
+
+
+def _prune(directory: Path, before: float) -> None:
+    for old in directory.glob("roots-*.pem"):
+        with contextlib.suppress(FileNotFoundError):  # somebody else tidies up as well
+            if old.stat().st_mtime < before:
+                old.unlink()
 
 
 def _open_to_all(path: Path) -> bool:

@@ -92,7 +92,12 @@ OUTRANKING = (
 )
 """A tool's own proxy variables, taken away because they win over the common ones."""
 
-SWITCHES = {"NODE_USE_ENV_PROXY": "1", "PERL_LWP_ENV_PROXY": "1", "HF_HUB_DISABLE_XET": "1"}
+SWITCHES = {
+    "NODE_USE_ENV_PROXY": "1",
+    "PERL_LWP_ENV_PROXY": "1",
+    "HF_HUB_DISABLE_XET": "1",
+    "GIT_HTTP_PROXY_AUTHMETHOD": "basic",  # else git sends the user name, our selectors, only when asked for it
+}
 """Set unless the user has set them."""
 
 UNVERIFIED = frozenset({"false", "0", "no", "off", "<false>"})

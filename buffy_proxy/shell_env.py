@@ -10,9 +10,10 @@ import enum
 import json
 import shlex
 from collections.abc import Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from buffy_proxy.clients import ClientEnv
+if TYPE_CHECKING:
+    from buffy_proxy.clients import ClientEnv
 
 SAVED = "BUFFY_SAVED_ENV"
 

@@ -225,7 +225,7 @@ class Cache:
         if asked.looked is not None and (failed := self._fetcher.as_failure(asked.looked, origin.head)):
             await origin.drain()
             return self._instead(asked, failed)
-        self.invalidate(request, origin.head)
+        await self.invalidate(request, origin.head)
         head, status = (
             origin.head,
             f.cache_status(fwd=asked.fwd, fwd_status=origin.head.status, detail=reason),
@@ -240,15 +240,17 @@ class Cache:
             on_close=origin.abort,
         )
 
-    def invalidate(self, request: Request, head: Response) -> None:
+    async def invalidate(self, request: Request, head: Response) -> None:
         """After an unsafe method succeeded: what is stored for its URLs must be validated (RFC 9111 §4.4), but
         for what the user wants kept whatever the origin says."""
         for url in rules.invalidated_urls(request, head):
-            looked = look_up(
-                self.store, self.config, Request("GET", url, request.fields, group=request.group)
-            )
-            if looked.policy.strategy.obeys_origin and (looked.versions or looked.error):
-                self.store.invalidate(looked.key.id)
+            get = Request("GET", url, request.fields, group=request.group)
+            try:
+                looked = look_up(self.store, self.config, get)
+                if looked.policy.strategy.obeys_origin and (looked.versions or looked.error):
+                    await asyncio.wrap_future(self.store.invalidate(looked.key.id))
+            except StoreError as error:
+                log.error("cannot invalidate %s: %s", rules.redact_url(url, self.store.secret), error)
 
     # -- background work ----------------------------------------------------------------------------------
     async def renew(self, resource: Resource, version: Version) -> Failed | None:

@@ -96,7 +96,7 @@ SWITCHES = {
     "NODE_USE_ENV_PROXY": "1",
     "PERL_LWP_ENV_PROXY": "1",
     "HF_HUB_DISABLE_XET": "1",
-    "GIT_HTTP_PROXY_AUTHMETHOD": "basic",  # else git sends the user name, our selectors, only when asked for it
+    "GIT_HTTP_PROXY_AUTHMETHOD": "basic",  # else git sends our selectors only when asked
 }
 """Set unless the user has set them."""
 

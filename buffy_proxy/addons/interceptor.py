@@ -56,13 +56,14 @@ class Interceptor:
             return
         flow.request.stream = not self._body_is_part_of_key(flow)
 
-    def responseheaders(self, flow: http.HTTPFlow) -> None:
+    async def responseheaders(self, flow: http.HTTPFlow) -> None:
         """Only for what mitmproxy forwards itself: the cache's answers never come through here."""
         response = flow.response
         if response is None:
             return
         head = Response(response.status_code, response.data.reason, tuple(response.headers.fields))
-        self._invalidate(flow, head)
+        if flow.request.method not in SAFE:
+            await self.cache.invalidate(self._request(flow, b""), head)
         status = f.cache_status(
             fwd="bypass" if flow.request.method in SAFE else "method", fwd_status=head.status
         )
@@ -209,13 +210,6 @@ class Interceptor:
             return method in policy_for(self.config, method, _target_uri(flow.request)).methods
         except ValueError:
             return False
-
-    def _invalidate(self, flow: http.HTTPFlow, head: Response) -> None:
-        if flow.request.method not in SAFE:
-            try:
-                self.cache.invalidate(self._request(flow, b""), head)
-            except Exception:
-                log.exception("cannot invalidate %s", self._shown(flow))
 
     def _note_forwarded(self, flow: http.HTTPFlow) -> None:
         if "buffy.status" not in flow.metadata or flow.response is None:

@@ -174,8 +174,10 @@ class Spool:
         self._handle = None
 
     def __del__(self) -> None:
+        """Who forgets a body aborts it; but a copy that a fork made is not the one to do so."""
         with contextlib.suppress(AttributeError, OSError):
-            self.abort()
+            if self.path is not None and self.path.name.startswith(f"{os.getpid()}-"):
+                self.abort()
 
     def _gave_up(self, why: str) -> StoreFull:
         self.abort()
@@ -187,8 +189,8 @@ class BodyFiles:
     """The directories `bodies/` and `tmp/`. `on_full` is told why a write did not work."""
 
     def __init__(self, data_dir: Path, on_full: Callable[[str], None] = lambda why: None) -> None:
-        self.root = data_dir / "bodies"
-        self.tmp = data_dir / "tmp"
+        self.root = data_dir.absolute() / "bodies"
+        self.tmp = data_dir.absolute() / "tmp"
         self.on_full = on_full
 
     def path(self, digest: bytes) -> Path:

@@ -57,7 +57,7 @@ class LmdbStore:
     def __init__(
         self, data_dir: Path, *, max_size: int, map_size: int, inline_limit: int = INLINE_LIMIT
     ) -> None:
-        self.data_dir = data_dir
+        self.data_dir = data_dir.absolute()
         self.trouble = Trouble()
         self._index: Index | None = open_index(data_dir, map_size)
         self.secret = self._index.secret

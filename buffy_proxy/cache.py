@@ -31,6 +31,7 @@ from buffy_proxy.fetch import Asking, Fetcher
 from buffy_proxy.flights import Arriving, Failed, Flight, Flights, Validated
 from buffy_proxy.lookup import Looked, explain, look_up, policy_of
 from buffy_proxy.origin import Origins
+from buffy_proxy.spool import READ_SIZE
 from buffy_proxy.store import Store
 
 __all__ = ["Cache", "explain"]
@@ -70,6 +71,20 @@ class Cache:
             log.error("cannot read the store, forwarding: %s", error)
             return await self._pass_on(_Asked(request, None, "bypass"), "the store cannot be read")
         return await self._answer(looked)
+
+    def open_now(self, request: Request) -> Answer | None:
+        """The answer, where the store has it and nothing needs to be awaited; None: use `open`."""
+        try:
+            looked = look_up(self.store, self.config, request)
+            decision = looked.decide(self._clock())
+            if isinstance(decision, rules.Serve) and decision.version.body.size <= READ_SIZE:
+                answer = self._serve(looked, decision.version, detail=decision.detail)
+                if answer.stream is None:
+                    return answer
+                answer.close()
+        except StoreError:
+            pass
+        return None
 
     async def _answer(self, looked: Looked) -> Answer:
         match looked.decide(self._clock()):
@@ -241,8 +256,8 @@ class Cache:
         )
 
     async def invalidate(self, request: Request, head: Response) -> None:
-        """After an unsafe method succeeded: what is stored for its URLs must be validated (RFC 9111 §4.4), but
-        for what the user wants kept whatever the origin says."""
+        """After an unsafe method succeeded: what is stored for its URLs must be validated (RFC 9111 §4.4),
+        but for what the user wants kept whatever the origin says."""
         for url in rules.invalidated_urls(request, head):
             get = Request("GET", url, request.fields, group=request.group)
             try:

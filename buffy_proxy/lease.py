@@ -12,6 +12,7 @@ import contextlib
 import fcntl
 import os
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -73,6 +74,14 @@ def started(data_dir: Path, options: Sequence[str], environ: Mapping[str, str]) 
         _stop(data_dir, found)
 
 
+def is_temporary(data_dir: Path, server: Presence) -> bool:
+    """Whether that server was started for commands, and ends with the last of them."""
+    try:
+        return (data_dir / "run.lock").read_text().strip() == str(server.pid)
+    except OSError:
+        return False
+
+
 def log_file(data_dir: Path) -> Path:
     return data_dir / "log" / "run.log"
 
@@ -113,7 +122,7 @@ def _start(
 ) -> Presence:
     """Starts a server and waits for it. `note` gets its pid at once, so that it is never an orphan."""
     log = log_file(data_dir)
-    log.parent.mkdir(parents=True, exist_ok=True)
+    log.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
     anywhere = ("--proxy", "127.0.0.1:0", "--api", "127.0.0.1:0", "--data-dir", str(data_dir.absolute()))
     with log.open("w") as output:
         process = subprocess.Popen(
@@ -162,14 +171,24 @@ def _last_line(log: Path) -> str:
 
 
 def _stop(data_dir: Path, found: Presence) -> None:
-    """SIGTERM, then waits until it has withdrawn or died: what it counted is stored by then."""
-    if presence.read(data_dir) != found:
+    """SIGTERM, then waits until it has died: what it counted is stored by then.
+
+    It may have crashed, and its pid belong to a stranger now: its file or its port must speak for it.
+    """
+    if presence.read(data_dir) != found and not _answers(found):
         return
     with contextlib.suppress(ProcessLookupError):
         os.kill(found.pid, signal.SIGTERM)
     deadline = time.monotonic() + STOP_S
     while _lives(found.pid) and time.monotonic() < deadline:
         time.sleep(0.02)
+
+
+def _answers(found: Presence) -> bool:
+    with contextlib.suppress(OSError):
+        socket.create_connection(presence.reachable(found.proxy), timeout=1.0).close()
+        return True
+    return False
 
 
 def _lives(pid: int) -> bool:

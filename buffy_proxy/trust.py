@@ -12,8 +12,9 @@ import os
 import re
 import ssl
 import tempfile
-from collections.abc import Container, Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 
 import certifi
@@ -51,10 +52,9 @@ def gather(paths: Iterable[Path]) -> Roots:
     """The certificates in files and directories. Never raises: what is unusable is in `skipped`."""
     found: dict[bytes, None] = {}
     skipped: list[str] = []
-    probe = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     for path in _once(paths):
         try:
-            ders, bad = _certificates(probe, path.read_bytes(), found)
+            ders, bad = _certificates(path.read_bytes())
         except OSError as error:
             skipped.append(f"{path}: {error.strerror or error}")
             continue
@@ -144,20 +144,29 @@ def _files(path: Path) -> list[Path]:
         return [path]  # reading it as a file then tells why
 
 
-def _certificates(probe: ssl.SSLContext, data: bytes, known: Container[bytes]) -> tuple[list[bytes], int]:
-    """DER of the readable certificates, and how many were not: one of those in a bundle stops whole tools.
-    Known ones are not parsed again, which is most of the work where a store lies about in several copies."""
+def _certificates(data: bytes) -> tuple[list[bytes], int]:
+    """DER of the readable certificates, and how many were not: one of those in a bundle stops whole tools."""
     ders, bad = [], 0
     for block in _PEM.findall(data):
         try:
             der = ssl.PEM_cert_to_DER_cert(block.decode("ascii"))
-            if der not in known:
-                probe.load_verify_locations(cadata=der)
-        except (ValueError, ssl.SSLError):
-            bad += 1
-        else:
+        except ValueError:
+            der = b""
+        if _readable(der):
             ders.append(der)
+        else:
+            bad += 1
     return ders, bad
+
+
+@lru_cache(maxsize=2048)
+def _readable(der: bytes) -> bool:
+    """Parsing is most of the work, and the same roots lie about in several stores."""
+    try:
+        ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT).load_verify_locations(cadata=der)
+    except (ValueError, ssl.SSLError):
+        return False
+    return True
 
 
 def _holds(path: Path, data: bytes) -> bool:

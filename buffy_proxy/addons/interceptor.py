@@ -13,6 +13,7 @@ from buffy_proxy.cache import Cache
 from buffy_proxy.config import Config, policy_for
 from buffy_proxy.core import fields as f
 from buffy_proxy.core import rules
+from buffy_proxy.core.head import RequestHead
 from buffy_proxy.core.model import Request, Response
 from buffy_proxy.ledger import Ledger
 from buffy_proxy.selectors import Selectors, parse_proxy_authorization
@@ -107,6 +108,30 @@ class Interceptor:
         """Raises ValueError for a target that is no usable URL."""
         return Exchange(self.cache, self._request(flow, flow.request.raw_content or b""))
 
+    def quick_answer(self, client: connection.Client, head: RequestHead, url: str) -> bytes | None:
+        """The bytes of a hit that needs no waiting, or None; counted and logged as any other."""
+        value = f.first(head.fields, b"proxy-authorization")
+        session = self._sessions.get(client.id)
+        if session is None or value is not None:
+            try:
+                session = parse_proxy_authorization(value)
+            except ValueError:
+                return None
+            if not session.allowed_by(self.config.credentials):
+                return None
+        request = Request(head.method, url, head.fields, b"", session.group, self._offline(session))
+        answer = self.cache.open_now(request)
+        if answer is None:
+            return None
+        content = answer.content or b""
+        self._note(answer, len(content), session.run, head.method, request.url)
+        return b"HTTP/1.1 %d %b\r\n%b\r\n%b" % (
+            answer.status,
+            answer.reason,
+            f.serialise_block(answer.fields),
+            content,
+        )
+
     def prepare_forwarding(self, flow: http.HTTPFlow) -> None:
         """Edits a request that mitmproxy forwards itself. Framing fields stay: mitmproxy frames by them."""
         try:
@@ -137,17 +162,18 @@ class Interceptor:
         if answer is None:
             return
         session: Selectors = flow.metadata["buffy.session"]
-        self.ledger.note(answer, exchange.sent, run=session.run, resource_id=answer.resource_id)
-        ended = "" if exchange.failure is None and not exchange.abandoned else " (ended early)"
-        access.info(
-            "%s %s %d %d %s%s",
-            flow.request.method,
-            self._shown(flow),
-            answer.status,
-            exchange.sent,
-            answer.cache_status.decode(),
-            ended,
-        )
+        early = exchange.failure is not None or exchange.abandoned
+        self._note(answer, exchange.sent, session.run, flow.request.method, exchange.request.url, early=early)
+
+    def _note(
+        self, answer: Answer, sent: int, run: str | None, method: str, url: str, *, early: bool = False
+    ) -> None:
+        self.ledger.note(answer, sent, run=run, resource_id=answer.resource_id)
+        if access.isEnabledFor(logging.INFO):
+            shown = rules.redact_url(url, self.cache.store.secret)
+            ended = " (ended early)" if early else ""
+            status = answer.cache_status.decode()
+            access.info("%s %s %d %d %s%s", method, shown, answer.status, sent, status, ended)
 
     def refusal(self, flow: http.HTTPFlow, *, forwarding: bool) -> Answer | None:
         """The answer to a request that goes nowhere. `forwarding`: mitmproxy would connect for it."""

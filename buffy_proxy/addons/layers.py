@@ -32,6 +32,7 @@ from mitmproxy.proxy.layers.http import (
 
 from buffy_proxy.addons.exchange import AskHook, ChunkHook, Exchange
 from buffy_proxy.addons.interceptor import Interceptor
+from buffy_proxy.addons.quick import BuffyHttp1Server
 from buffy_proxy.answer import Answer
 
 NOT_A_WEB_SERVER = (
@@ -54,8 +55,12 @@ class BuffyHttpLayer(HttpLayer):
         self.interceptor = interceptor
 
     def _handle_event(self, event: events.Event) -> CommandGenerator:
-        if isinstance(event, events.Start) and self.context.client.alpn == b"h2":
-            self.connections[self.context.client] = BuffyHttp2Server(self.context.fork())
+        if isinstance(event, events.Start):
+            h2 = self.context.client.alpn == b"h2"
+            context = self.context.fork()
+            self.connections[self.context.client] = (
+                BuffyHttp2Server(context) if h2 else BuffyHttp1Server(context, self)
+            )
         yield from super()._handle_event(event)
 
     def make_stream(self, stream_id: int) -> CommandGenerator:

@@ -22,6 +22,7 @@ class BuffyMaster(master.Master):
         self, interceptor: Interceptor, config: Config, upstream: UpstreamProxies, trust: Path
     ) -> None:
         super().__init__(options.Options())
+        self._legacy_log_events.uninstall()  # it would wake the event loop for each line logged
         learned = LearnedTunnels()
         self.proxyserver = proxyserver.Proxyserver()
         self.addons.add(

@@ -52,13 +52,15 @@ def env(
 def _entering(
     group: str | None, offline: bool, proxy_loopback: bool, data_dir: Path | None, config: Path | None
 ) -> Changes:
-    from buffy_proxy import presence
+    from buffy_proxy import lease, presence
     from buffy_proxy.config import load
 
     settings = load(config, data_dir=data_dir)
     server = presence.find(settings.data_dir)
     if server is None:
         talk.fail(f"no server runs for {settings.data_dir}: start one with `buffy serve`")
+    if lease.is_temporary(settings.data_dir, server):
+        talk.fail("the server that runs ends with its `buffy run`: start a lasting one with `buffy serve`")
     try:
         client = client_for(settings, server, original(os.environ), group, offline, proxy_loopback)
     except OSError as error:

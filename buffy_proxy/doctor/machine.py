@@ -69,9 +69,6 @@ def _data_dir(path: Path) -> Finding:
     except OSError as error:
         fix = "make it writable for this user or name another with --data-dir"
         return Finding("data directory", "failed", f"{there}: {error.strerror}", fix)
-    mode = there.stat().st_mode & 0o077
-    if there == path and mode:
-        return Finding("data directory", "failed", f"{path} is open to other users", f"chmod 700 {path}")
     return Finding("data directory", "ok", str(path) if there == path else f"{path} (not made yet)")
 
 
@@ -161,5 +158,5 @@ def _key(path: Path) -> Finding:
 
 
 def _existing(path: Path) -> Path:
-    """The directory itself, or the nearest one above it in which it would be made."""
-    return next(there for there in (path, *path.absolute().parents) if there.is_dir())
+    """The path itself, or the nearest one above it, in which it would be made."""
+    return next(there for there in (path, *path.absolute().parents) if there.exists())

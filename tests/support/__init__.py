@@ -1,0 +1,1 @@
+"""What tests share: a scripted origin, a client on raw sockets, the real server in a subprocess."""

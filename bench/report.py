@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 Result = dict[str, Any]
@@ -79,13 +79,15 @@ def big(rows: list[Result]) -> str:
     return table(("1 GiB", "MB/s", "share of direct", "memory growth, MiB"), cells)
 
 
-def lookup(result: Any) -> str:
-    rows = result if isinstance(result, list) else result.get("rows", result.get("lookup", [result]))
-    names = list(rows[0])
-    return table(names, ([row[name] for name in names] for row in rows))
+def lookup(rows: Any) -> str:
+    if not isinstance(rows, list):
+        return f"{rows['error']}\n"
+    names = list(rows[0]["us"])
+    cells = ([number(row["size"]), *(f"{row['us'][name]:.1f}" for name in names)] for row in rows)
+    return table(["stored versions", *(f"{name}, µs" for name in names)], cells)
 
 
-SECTIONS = {
+SECTIONS: dict[str, tuple[str, Callable[[Any], str]]] = {
     "machine": ("Machine", machine),
     "hits": ("Hits, keep-alive, 1 KiB", hits),
     "misses": ("Misses, keep-alive, 1 KiB", misses),

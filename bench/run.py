@@ -16,7 +16,7 @@ import sys
 import tempfile
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from importlib.metadata import version
 from pathlib import Path
@@ -24,7 +24,8 @@ from typing import Any
 
 from bench.report import markdown
 from tests.support.bodies import BLOCK
-from tests.support.buffy import ROOT, Buffy, clean_env
+from tests.support.buffy import Buffy
+from tests.support.procs import ROOT, clean_env
 from tests.support.wire import connect, request_bytes
 
 HERE = Path(__file__).parent
@@ -70,8 +71,9 @@ class Bench:
         self.next_number += int(result["requests"]) + connections
         return result
 
-    def median(self, measure: Callable[[], Result]) -> Result:
-        results = [measure() for _ in range(self.runs)]
+    def median(self, scheme: str, path: str, connections: int, count: int, direct: bool = False) -> Result:
+        """The median of several runs, each figure for itself."""
+        results = [self.requests(scheme, path, connections, count, direct) for _ in range(self.runs)]
         names = ("per_second", "p50_us", "p99_us")
         return {name: statistics.median(result[name] for result in results) for name in names} | {
             "failed": sum(result.get("failed", 1) for result in results)
@@ -91,7 +93,7 @@ def hits(bench: Bench) -> list[Result]:
     for scheme in ("http", "https"):
         bench.requests(scheme, "/small/", 8, 1000)
         for connections in (1, 32):
-            result = bench.median(lambda s=scheme, c=connections: bench.requests(s, "/small/", c, 1000))
+            result = bench.median(scheme, "/small/", connections, 1000)
             rows.append({"scheme": scheme, "connections": connections, **result})
     return rows
 
@@ -106,9 +108,7 @@ def misses(bench: Bench) -> list[Result]:
                 ("miss, not stored", "/miss/", False),
                 ("miss, stored", "/kept/", False),
             ):
-                result = bench.median(
-                    lambda s=scheme, p=path, c=connections, d=direct: bench.requests(s, p, c, 0, d)
-                )
+                result = bench.median(scheme, path, connections, 0, direct)
                 rows.append({"scheme": scheme, "connections": connections, "kind": kind, **result})
     return rows
 
@@ -195,7 +195,7 @@ def transfer(bench: Bench, options: list[str]) -> Result:
 
 def lookup() -> Any:
     """What bench/lookup.py measured: the cost of one look-up by the number of stored versions."""
-    command = [sys.executable, str(HERE / "lookup.py"), "--json"]
+    command = [sys.executable, "-m", "bench.lookup", "--json"]
     done = subprocess.run(command, cwd=ROOT, env=clean_env(), capture_output=True, text=True)
     try:
         return json.loads(done.stdout)
@@ -236,7 +236,7 @@ def main() -> None:
         try:
             for measure in (hits, misses, first_byte, big):
                 print(f"{measure.__name__} …", file=sys.stderr, flush=True)
-                results[measure.__name__] = measure(bench)  # type: ignore[operator]
+                results[measure.__name__] = measure(bench)
         finally:
             bench.close()
     if not wanted.skip_lookup:

@@ -156,7 +156,8 @@ class Cache:
         return None
 
     def _may_follow(self, outcome: Arriving, looked: Looked) -> bool:
-        return outcome.stored and outcome.spool.joinable and looked.matches(outcome.draft)
+        spool = outcome.spool
+        return outcome.stored and spool.joinable and spool.error is None and looked.matches(outcome.draft)
 
     def _along(
         self, flight: Flight, arriving: Arriving, looked: Looked, asking: Asking, *, collapsed: bool
@@ -237,10 +238,14 @@ class Cache:
             origin = await self._origins.fetch(request.method, request.url, fields, request.body)
         except OriginError as error:
             return self._instead(asked, Failed(error))
-        if asked.looked is not None and (failed := self._fetcher.as_failure(asked.looked, origin.head)):
-            await origin.drain()
-            return self._instead(asked, failed)
-        await self.invalidate(request, origin.head)
+        try:
+            if asked.looked is not None and (failed := self._fetcher.as_failure(asked.looked, origin.head)):
+                await origin.drain()
+                return self._instead(asked, failed)
+            await self.invalidate(request, origin.head)
+        except BaseException:
+            origin.abort()
+            raise
         head, status = (
             origin.head,
             f.cache_status(fwd=asked.fwd, fwd_status=origin.head.status, detail=reason),

@@ -19,7 +19,7 @@ from pathlib import Path
 from buffy_proxy import trust
 
 PUBLIC_DIR = Path("/var/cache/buffy")
-"""Where root's apt finds its bundle: its download methods run as `_apt`, which cannot look into /root."""
+"""Where root's apt finds its bundle: its methods run as `_apt`, who cannot look into a private home."""
 
 PUBLIC_S = 86400.0
 """How long a bundle stays there without being asked for again."""

@@ -64,6 +64,7 @@ class Flight:
     def __init__(self, *, kept: bool) -> None:
         self.outcome: asyncio.Future[FlightOutcome] = asyncio.get_running_loop().create_future()
         self.kept = kept
+        self.dropped = False
         self.task: asyncio.Task[None] | None = None
         self._clients = 0
 
@@ -86,6 +87,7 @@ class Flight:
     def leave(self) -> None:
         self._clients -= 1
         if self._clients <= 0 and not self.kept and not self._worth_finishing() and self.task is not None:
+            self.dropped = True
             self.task.cancel()
 
     def _worth_finishing(self) -> bool:
@@ -109,14 +111,18 @@ class Flights:
         self, key_id: str, work: Callable[[Flight], Awaitable[None]], *, kept: bool = False
     ) -> tuple[Flight, bool]:
         """The flight for this key, and whether it is new: then `work` runs for it and must resolve it."""
-        if flight := self._flights.get(key_id):
+        if flight := self.get(key_id):
             flight.kept = flight.kept or kept
             return flight, False
         flight = self.solo(work, kept=kept)
         if flight.task is not None and not flight.task.done():
             self._flights[key_id] = flight
-            flight.task.add_done_callback(lambda _: self._flights.pop(key_id, None))
+            flight.task.add_done_callback(lambda _: self._remove(key_id, flight))
         return flight, True
+
+    def _remove(self, key_id: str, flight: Flight) -> None:
+        if self._flights.get(key_id) is flight:
+            del self._flights[key_id]
 
     def solo(self, work: Callable[[Flight], Awaitable[None]], *, kept: bool = False) -> Flight:
         """A flight that nobody joins."""
@@ -127,7 +133,9 @@ class Flights:
         return flight
 
     def get(self, key_id: str) -> Flight | None:
-        return self._flights.get(key_id)
+        """The flight under way; one that was dropped is of no use to newcomers."""
+        flight = self._flights.get(key_id)
+        return None if flight is None or flight.dropped else flight
 
     def __len__(self) -> int:
         return len(self._tasks)

@@ -4,7 +4,7 @@ h11 speaks the protocol; this module moves the bytes. A connection is in one of 
 pool (any byte or EOF from the origin makes it useless), *busy* with one exchange, or *closed*. A response
 whose body was read to its end gives the connection back; anything else closes it. A request that was sent on
 a pooled connection which then closes without a single response byte is sent once more on a new one
-(RFC 9112 §9.3.1); all requests that come here are idempotent.
+(RFC 9112 §9.3.1). Methods that are not idempotent must not be sent twice, so they never use a pooled one.
 
 Reading is paused while more than READ_AHEAD bytes wait to be taken, so memory stays bounded whatever the
 size of a body. Everything runs in one event loop.
@@ -23,7 +23,7 @@ from dataclasses import dataclass
 import h11
 
 from buffy_proxy.config import Address, Timeouts
-from buffy_proxy.core.fields import origin_of
+from buffy_proxy.core.fields import first, origin_of, without
 from buffy_proxy.core.model import Fields, Response
 from buffy_proxy.errors import OriginError
 from buffy_proxy.upstream import UpstreamProxies, UpstreamProxy
@@ -32,6 +32,8 @@ READ_AHEAD = 512 * 1024
 MAX_HEAD = 256 * 1024
 IDLE_S = 30.0
 MAX_IDLE_PER_ROUTE = 16
+IDEMPOTENT = frozenset({"GET", "HEAD", "OPTIONS", "TRACE", "PUT", "DELETE"})
+"""RFC 9110 §9.2.2."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,7 +106,7 @@ class Origins:
     async def fetch(self, method: str, url: str, fields: Fields, body: bytes = b"") -> OriginResponse:
         """Sends one request and waits for the head of the final response. Raises OriginError."""
         route = self._route(url)
-        if pooled := self._take(route):
+        if method in IDEMPOTENT and (pooled := self._take(route)):
             try:
                 return await self._exchange(pooled, route, method, url, fields, body)
             except _Stale:
@@ -195,6 +197,10 @@ class Origins:
             raise OriginError(
                 "tls_protocol_error", f"TLS with {_name(route)}: {error.reason or error}"
             ) from error
+        except _Stale as error:
+            raise OriginError(
+                "connection_terminated", f"{_name(route)}: the proxy closed the connection"
+            ) from error
         except (OSError, ExceptionGroup, UnicodeError) as error:
             raise OriginError(
                 "destination_unavailable", f"cannot connect to {_name(route)}: {error}"
@@ -221,9 +227,13 @@ class Origins:
         if tls is None:
             connection.extra_fields = proxy.authorization_fields
             return connection
-        await connection.connect_through(
-            route.host, route.port, proxy.authorization_fields, self._timeouts.connect_s
-        )
+        try:
+            await connection.connect_through(
+                route.host, route.port, proxy.authorization_fields, self._timeouts.connect_s
+            )
+        except BaseException:
+            connection.abort()
+            raise
         secured = await loop.start_tls(transport, connection, tls, server_hostname=route.host)
         assert secured is not None
         connection.restart(secured)
@@ -324,6 +334,7 @@ class _Connection(asyncio.Protocol):
         self._closed = True
         if self._transport is not None:
             self._transport.abort()
+        self._wake()
 
     # -- one exchange -------------------------------------------------------------------------------------
     def send(self, method: str, target: str, fields: Fields, body: bytes) -> None:
@@ -348,8 +359,8 @@ class _Connection(asyncio.Protocol):
         while True:
             event = await self._next(first_byte_s)
             if isinstance(event, h11.Response):
-                head = Response(event.status_code, bytes(event.reason), tuple(event.headers.raw_items()))
-                return head, _announced(event)
+                fields, size = _framed(tuple(event.headers.raw_items()))
+                return Response(event.status_code, bytes(event.reason), fields), size
             if not isinstance(event, h11.InformationalResponse):
                 raise OriginError("http_protocol_error", "the origin sent no response head")
 
@@ -371,7 +382,6 @@ class _Connection(asyncio.Protocol):
         self.send("CONNECT", authority, ((b"Host", authority.encode()), *authorization), b"")
         response, _ = await self.head(timeout_s, timeout_s)
         if not 200 <= response.status < 300:
-            self.abort()
             raise OriginError(
                 "connection_refused", f"the upstream proxy answered {response.status} to CONNECT {authority}"
             )
@@ -383,6 +393,8 @@ class _Connection(asyncio.Protocol):
             except h11.RemoteProtocolError as error:
                 raise self._failure(error) from error
             if event is h11.NEED_DATA:
+                if self._closed:  # aborted; after an end of the origin's h11 needs no more data
+                    raise OriginError("connection_terminated", "the connection was dropped")
                 self._unread = 0
                 self._resume()
                 await self._wait(timeout_s)
@@ -427,8 +439,11 @@ class _Connection(asyncio.Protocol):
             self._transport.resume_reading()
 
 
-def _announced(event: h11.Response) -> int | None:
-    for name, value in event.headers:
-        if name == b"content-length":
-            return int(value)
-    return None
+def _framed(fields: Fields) -> tuple[Fields, int | None]:
+    """The fields and the announced length of the body. A Content-Length beside a Transfer-Encoding is void
+    and must not travel on (RFC 9112 §6.3)."""
+    names = {name.lower() for name, _ in fields}
+    if b"transfer-encoding" in names:
+        return without(fields, (b"content-length",)), None
+    length = first(fields, b"content-length")
+    return fields, None if length is None else int(length)

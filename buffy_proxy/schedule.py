@@ -17,14 +17,14 @@ import logging
 import os
 import time
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from pathlib import Path
 
 from buffy_proxy.cache import Cache
 from buffy_proxy.core.fields import origin_of
 from buffy_proxy.core.model import Request, Resource, Version
-from buffy_proxy.core.strategies import Cron
-from buffy_proxy.errors import StoreError
+from buffy_proxy.core.strategies import Cron, Strategy
+from buffy_proxy.errors import OriginError, StoreError
 from buffy_proxy.flights import Failed
 from buffy_proxy.lookup import policy_of
 from buffy_proxy.store import Due
@@ -51,6 +51,7 @@ class Schedule:
         self._running: dict[str, asyncio.Task[None]] = {}
         self._hosts: Counter[str] = Counter()
         self._failures: Counter[str] = Counter()
+        self._resting: dict[str, tuple[float, float]] = {}
 
     async def run(self, *, first_start: bool) -> None:
         """`first_start`: the server starts; it is not one of its processes coming back."""
@@ -58,9 +59,9 @@ class Schedule:
         try:
             await self._until_ours(handle)
             if first_start:
-                await self._run_at_start()
+                await self._unless_broken(self._run_at_start)
             while True:
-                self._start_due()
+                await self._unless_broken(self._start_due)
                 await asyncio.sleep(POLL_S)
         finally:
             for task in self._running.values():
@@ -75,6 +76,13 @@ class Schedule:
             except OSError:
                 await asyncio.sleep(POLL_S)
 
+    async def _unless_broken(self, step: Callable[[], Awaitable[None]]) -> None:
+        """A store that cannot be read now may be readable later; the schedule must outlive that."""
+        try:
+            await step()
+        except StoreError as error:
+            log.warning("cannot look for what is due: %s", error)
+
     async def _run_at_start(self) -> None:
         """Cron strategies with `run_at_start` run once when the server starts."""
         now = self._clock()
@@ -82,13 +90,13 @@ class Schedule:
             resource, version = self._records(due)
             if resource is None or version is None or due.at <= now:
                 continue
-            strategy = policy_of(self._cache.config, _request(resource, version), resource).strategy
+            strategy = self._strategy(resource, version)
             if isinstance(strategy, Cron) and strategy.run_at_start:
                 self._store.schedule(due.resource_id, due.name, now)
             await asyncio.sleep(0)
 
     # -- choosing -----------------------------------------------------------------------------------------
-    def _start_due(self) -> None:
+    async def _start_due(self) -> None:
         now = self._clock()
         for due in self._store.due(now, LOOK_AHEAD):
             if len(self._running) >= self._limits.downloads:
@@ -97,17 +105,17 @@ class Schedule:
                 self._consider(due, now)
             except Exception:
                 log.exception("cannot renew %s", due.resource_id)
-                self._postpone(due, BACKOFF_MAX_S)
+                self._plan(due, self._clock() + BACKOFF_MAX_S)
 
     def _consider(self, due: Due, now: float) -> None:
-        if due.resource_id in self._running:
+        if due.resource_id in self._running or self._rests(due, now):
             return
         resource, version = self._records(due)
         if resource is None or version is None:
             self._store.schedule(due.resource_id, due.name, None)
             return
         host = origin_of(resource.key.url)[1]
-        if self._hosts[host] >= self._limits.per_host or now < due.at + self._jitter(due, version):
+        if self._hosts[host] >= self._limits.per_host or now < due.at + self._jitter(due, resource, version):
             return
         self._hosts[host] += 1
         task = asyncio.ensure_future(self._renew(due, resource, version))
@@ -121,14 +129,24 @@ class Schedule:
     def _records(self, due: Due) -> tuple[Resource | None, Version | None]:
         return self._store.resource(due.resource_id), self._store.version(due.resource_id, due.name)
 
-    def _jitter(self, due: Due, version: Version) -> float:
+    def _strategy(self, resource: Resource, version: Version) -> Strategy:
+        return policy_of(self._cache.config, _request(resource, version), resource).strategy
+
+    def _jitter(self, due: Due, resource: Resource, version: Version) -> float:
+        """Only for what a strategy planned: `buffy refresh` and Retry-After mean the time they say."""
+        if self._strategy(resource, version).plan(version, self._clock()).refresh_at != due.at:
+            return 0.0
         interval = max(0.0, due.at - version.validated_at)
         share = int.from_bytes(due.resource_id.encode()[-4:], "big") % 1000 / 1000
         return min(MAX_JITTER_S, interval * self._limits.jitter) * share
 
     # -- renewing -----------------------------------------------------------------------------------------
     async def _renew(self, due: Due, resource: Resource, version: Version) -> None:
-        failed = await self._cache.renew(resource, version)
+        try:
+            failed = await self._cache.renew(resource, version)
+        except Exception as error:
+            log.exception("cannot renew %s", resource.key.url)
+            failed = Failed(OriginError("proxy_internal_error", f"internal error: {error!r}"))
         if failed is None:
             self._failures.pop(due.resource_id, None)
             self._settle(due, version)
@@ -136,7 +154,7 @@ class Schedule:
         self._failures[due.resource_id] += 1
         pause = self._pause(due, failed)
         log.info("renewing %s failed (%s); again in %.0f s", resource.key.url, failed.error, pause)
-        self._postpone(due, pause)
+        self._plan(due, self._clock() + pause)
 
     def _settle(self, due: Due, version: Version) -> None:
         """A renewed version has its next time already. Where the old record is still due (another version
@@ -146,18 +164,28 @@ class Schedule:
             return
         newest = next(iter(self._store.versions(due.resource_id)), None)
         replaced = newest is not None and newest.name != due.name
-        self._store.schedule(due.resource_id, due.name, None if replaced else self._clock() + BACKOFF_MAX_S)
+        self._plan(due, None if replaced else self._clock() + BACKOFF_MAX_S)
 
     def _pause(self, due: Due, failed: Failed) -> float:
         if failed.retry_after_s is not None:
             return min(max(failed.retry_after_s, 1.0), 24 * 3600.0)
         return float(min(BACKOFF_S * 2 ** min(self._failures[due.resource_id] - 1, 20), BACKOFF_MAX_S))
 
-    def _postpone(self, due: Due, pause: float) -> None:
-        try:
-            self._store.schedule(due.resource_id, due.name, self._clock() + pause)
-        except StoreError as error:
-            log.warning("cannot plan the next try: %s", error)
+    def _plan(self, due: Due, at: float | None) -> None:
+        """The next try is planned in the store. Should that not be writable, this process still waits."""
+        now = self._clock()
+        if len(self._resting) > LOOK_AHEAD:
+            self._resting = {each: rest for each, rest in self._resting.items() if rest[1] > now}
+        self._resting[due.resource_id] = (due.at, at or now + BACKOFF_MAX_S)
+        self._store.schedule(due.resource_id, due.name, at)
+
+    def _rests(self, due: Due, now: float) -> bool:
+        """Whether this very renewal was put off; one that somebody else planned since then is another."""
+        planned, until = self._resting.get(due.resource_id, (0.0, 0.0))
+        if planned == due.at and now < until:
+            return True
+        self._resting.pop(due.resource_id, None)
+        return False
 
 
 def _request(resource: Resource, version: Version) -> Request:

@@ -71,7 +71,7 @@ class Worker:
     def start(self) -> None:
         fd = self.sock.fileno()
         job = Job(self.role, self.config, fd, self.trust, self.own, first_start=self.starts == 0)
-        command = [sys.executable, "-m", "buffy_proxy.worker"]
+        command = [sys.executable, "-P", "-m", "buffy_proxy.worker"]
         self.process = subprocess.Popen(command, stdin=subprocess.PIPE, pass_fds=[fd])
         self.starts += 1
         self.started_at = time.monotonic()

@@ -19,10 +19,10 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections import deque
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 
 from buffy_proxy.core.model import BodyRef
-from buffy_proxy.errors import StoreError
+from buffy_proxy.errors import BodyMissing, OriginError, StoreError
 from buffy_proxy.store import BodyWriter
 
 log = logging.getLogger("buffy.spool")
@@ -31,6 +31,8 @@ WINDOW = 1 << 20
 INLINE = 32 * 1024
 """Bodies up to this size are written in the event loop: a thread hop costs more."""
 READ_SIZE = 256 * 1024
+UNREAD_S = 10.0
+"""A body that is not stored and that nobody reads for so long is given up: nobody will come for it."""
 
 
 class Spool:
@@ -48,30 +50,24 @@ class Spool:
         self._readers: dict[object, int] = {}
         self._changed = _Signal()
         self._released = False
+        self._busy: asyncio.Future[None] | None = None
         self.joinable = True
 
     # -- the producer's side ------------------------------------------------------------------------------
     async def feed(self, chunk: bytes) -> None:
-        """Appends, and waits while too much is held in memory."""
+        """Appends, and waits while too much is held in memory. Raises OriginError when nobody reads it."""
         self._memory.append(chunk)
         self.received += len(chunk)
         self._changed.notify()
         if self.storing:
             await self._flush()
         while not self.storing and self._held_back():
-            await self._changed.wait()
+            await self._a_reader()
 
     async def finish(self) -> BodyRef | None:
         """The body is whole. Returns its name if `writer` is ready for add_version, else None."""
         if self.storing and self._writer is not None:
-            try:
-                self.ref = (
-                    self._writer.finish()
-                    if self.received <= INLINE
-                    else await asyncio.to_thread(self._writer.finish)
-                )
-            except StoreError:
-                self.storing = False
+            await self._store(self._finish)
         self.complete = True
         self._changed.notify()
         return self.ref
@@ -115,6 +111,7 @@ class Spool:
         """Counts a reader from now on; give the token to `read` or `unsubscribe`."""
         token = object()
         self._readers[token] = 0
+        self._changed.notify()
         return token
 
     def unsubscribe(self, token: object) -> None:
@@ -128,6 +125,8 @@ class Spool:
             position = self._readers[token]
             if position < self.received:
                 chunk = self._bytes_at(position)
+                if not chunk:
+                    raise BodyMissing("a body on its way into the store cannot be read")
                 self._readers[token] = position + len(chunk)
                 if not self.storing:
                     self._forget_what_all_have()
@@ -142,20 +141,44 @@ class Spool:
     # -- inside -------------------------------------------------------------------------------------------
     async def _flush(self) -> None:
         batch = b"".join(self._memory) if len(self._memory) > 1 else self._memory[0]
+        writer = self.writer
+        if await self._store(lambda: writer.write(batch)):
+            self._flushed += len(batch)
+            self._memory.clear()
+
+    def _finish(self) -> None:
+        self.ref = self.writer.finish()
+
+    async def _store(self, work: Callable[[], None]) -> bool:
+        """Work on the disk; whatever it raises costs the version, not the client's bytes."""
         try:
             if self.received <= INLINE:
-                self.writer.write(batch)
+                work()
             else:
-                await asyncio.to_thread(self.writer.write, batch)
+                await self._in_thread(work)
         except StoreError:
             self.storing = False
-            return
         except Exception:
             log.exception("cannot write a body; it is passed on and not stored")
             self.storing = False
+        return self.storing
+
+    async def _in_thread(self, work: Callable[[], None]) -> None:
+        """A cancelled producer leaves its thread at work: only then may the file be closed."""
+        self._busy = asyncio.ensure_future(asyncio.to_thread(work))
+        self._busy.add_done_callback(lambda _: self._close_if_unused())
+        await asyncio.shield(self._busy)
+
+    async def _a_reader(self) -> None:
+        """Waits for readers to go on, or for the first one to come."""
+        if self._readers:
+            await self._changed.wait()
             return
-        self._flushed += len(batch)
-        self._memory.clear()
+        try:
+            async with asyncio.timeout(UNREAD_S):
+                await self._changed.wait()
+        except TimeoutError as error:
+            raise OriginError("connection_terminated", "nobody reads this response") from error
 
     def _held_back(self) -> bool:
         self._forget_what_all_have()
@@ -183,7 +206,8 @@ class Spool:
         raise AssertionError("position beyond what was received")
 
     def _close_if_unused(self) -> None:
-        if self._released and not self._readers and self._writer is not None:
+        busy = self._busy is not None and not self._busy.done()
+        if self._released and not self._readers and not busy and self._writer is not None:
             if self.ref is None:
                 self._writer.abort()
             self._writer.close()

@@ -11,10 +11,11 @@ import logging
 import os
 import re
 import ssl
+import stat
 import tempfile
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import cache, lru_cache
 from pathlib import Path
 
 import certifi
@@ -124,24 +125,26 @@ def ssl_context(bundle: Path) -> ssl.SSLContext:
 
 def _once(paths: Iterable[Path]) -> Iterator[Path]:
     """Files, with directories opened up; a file reached under several names (hash links) comes once."""
-    seen: set[str] = set()
+    seen: set[tuple[int, int]] = set()
     for path in paths:
-        for file in _files(path):
-            real = os.path.realpath(file)
-            if real not in seen:
-                seen.add(real)
-                yield file
+        for name in _files(path):
+            try:
+                status = os.stat(name)  # noqa: PTH116 - hundreds of links: no Path for each
+            except OSError:
+                if name == str(path):  # else a dangling link in a directory
+                    yield path
+                continue
+            if stat.S_ISREG(status.st_mode) and (status.st_dev, status.st_ino) not in seen:
+                seen.add((status.st_dev, status.st_ino))
+                yield Path(name)
 
 
-def _files(path: Path) -> list[Path]:
-    if not path.is_dir():
-        return [path]
+def _files(path: Path) -> list[str]:
     try:
-        return sorted(
-            file for file in path.iterdir() if _CERTIFICATE_NAME.fullmatch(file.name) and file.is_file()
-        )
+        names = sorted(filter(_CERTIFICATE_NAME.fullmatch, os.listdir(path)))  # noqa: PTH208 - as above
     except OSError:
-        return [path]  # reading it as a file then tells why
+        return [str(path)]  # a file; or reading it as one then tells why not
+    return [os.path.join(path, name) for name in names]  # noqa: PTH118 - as above
 
 
 def _certificates(data: bytes) -> tuple[list[bytes], int]:
@@ -163,10 +166,16 @@ def _certificates(data: bytes) -> tuple[list[bytes], int]:
 def _readable(der: bytes) -> bool:
     """Parsing is most of the work, and the same roots lie about in several stores."""
     try:
-        ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT).load_verify_locations(cadata=der)
+        _probe().load_verify_locations(cadata=der)
     except (ValueError, ssl.SSLError):
         return False
     return True
+
+
+@cache
+def _probe() -> ssl.SSLContext:
+    """Only reads certificates, never connects. Making one costs more than reading one."""
+    return ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
 
 
 def _holds(path: Path, data: bytes) -> bool:

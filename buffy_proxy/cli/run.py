@@ -115,6 +115,10 @@ def _counted(store: Store, name: str, complete: bool) -> Mapping[str, int]:
 
 
 def _sentence(count: Mapping[str, int]) -> str:
-    requests, hits = count.get("requests", 0), count.get("hits", 0)
+    requests, hits = (_number(count.get(name, 0), name) for name in ("requests", "hits"))
     cache, origins = (talk.size_text(count.get(name, 0)) for name in ("bytes_cache", "bytes_origin"))
-    return f"buffy: {requests} requests, {hits} hits, {cache} from the cache, {origins} from origins"
+    return f"buffy: {requests}, {hits}, {cache} from the cache, {origins} from origins"
+
+
+def _number(count: int, plural: str) -> str:
+    return f"{count} {plural.removesuffix('s') if count == 1 else plural}"

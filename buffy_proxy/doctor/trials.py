@@ -93,7 +93,7 @@ def _judge(
     if direct:
         return Finding(tool.name, "failed", "went to the origin directly, past the proxy", tool.bypass)
     if result.returncode == 0 and proxied and tool.proof(where):
-        return Finding(tool.name, "ok", f"{proxied} requests through the proxy")
+        return Finding(tool.name, "ok", f"{proxied} request{'s' * (proxied > 1)} through the proxy")
     if result.returncode and TRUST_WORDS.search(said):
         return Finding(tool.name, "failed", f"does not trust Buffy's CA: {said}", tool.trust)
     if not proxied:

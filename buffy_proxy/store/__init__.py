@@ -5,8 +5,8 @@ method returns a `Future` that resolves after the commit is durable, or raises `
 Reads are synchronous, cheap, and always see the last commit of any process. All methods may be called from
 any thread. Nothing is cached in the process that another process would need.
 
-Order of writes: body to a temporary file, fsync, (in the index transaction) rename to its digest path,
-index, commit. A crash leaves an orphan body, never a record without its body.
+Order of writes: body to a temporary file, fsync, (in the index transaction) link to its digest path,
+index, commit. A crash leaves an orphan body, never a record without its body; the next start removes it.
 """
 
 from __future__ import annotations
@@ -130,6 +130,15 @@ class Store(Protocol):
     def counters(self, name: str) -> Mapping[str, int]:
         """The counters that `count` added up under this name; {} if unknown."""
 
+    def document(self, kind: str, key: str) -> bytes | None:
+        """What `put_documents` stored under this name: records of parts of Buffy that are not the store's."""
+
+    def documents(
+        self, kind: str, *, prefix: str = "", after: str | None = None
+    ) -> Iterator[tuple[str, bytes]]:
+        """Key and content of all documents of a kind whose key starts with `prefix`, by key; `after`: from
+        behind that key. Lazy, in pages; sees changes made meanwhile."""
+
     # -- writing ------------------------------------------------------------------------------------------
     def new_body(self) -> BodyWriter:
         """Raises StoreFull when there is plainly no room."""
@@ -139,6 +148,7 @@ class Store(Protocol):
     ) -> Future[Outcome]:
         """Stores a response with a finished body, creates its resource if needed, applies retention.
 
+        A version with a name keeps it, unless a newer one came in between; "" lets the store choose.
         Identical bytes in the newest version of the same variant (core.versions.same_variant) freshen that
         version: it keeps name, cached_at, pin and tags and takes all other metadata from `version`.
         A stored version removes the resource's error response, and takes over the renewal: older versions
@@ -182,6 +192,10 @@ class Store(Protocol):
 
     def touch(self, resource_ids: Iterable[str], now: float) -> Future[None]:
         """Notes use, for eviction; uses less than a minute apart count as one. Unknown ids are no error."""
+
+    def put_documents(self, changes: Sequence[tuple[str, str, bytes | None]]) -> Future[None]:
+        """Writes (kind, key, content) in one commit; None removes. Kinds and keys are 1 to 200 printable
+        ASCII characters."""
 
     def count(self, name: str, amounts: Mapping[str, int]) -> Future[None]:
         """Adds amounts to named counters (e.g. one name per `buffy run`)."""

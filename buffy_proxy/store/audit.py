@@ -20,6 +20,8 @@ from buffy_proxy.store.tx import BODY, SEQ, Tx, group_prefix
 
 Kind = Literal["record", "index", "references", "totals", "body", "orphan", "temporary"]
 DERIVED: Final = ("order", "groups", "due", "stale", "lru")
+NAMED_AT_MOST: Final = 20
+"""Missing entries of one order that are named singly."""
 REBUILD: Final = "orders, counts and totals are made anew from the records"
 
 
@@ -105,11 +107,17 @@ class Walk:
 
 def audit(tx: Tx) -> Iterator[Finding]:
     """All disagreements within the index. `tx` may be of a read transaction."""
-    walk, expected = Walk(tx), Counter[str]()
+    walk, expected, missing = Walk(tx), Counter[str](), Counter[str]()
     for name, key, value in walk.entries():
         expected[name] += 1
         if tx.txn.get(key, db=getattr(tx.db, name)) != value:
-            yield Finding("index", _label(key), f"it is missing in the order {name!r}", REBUILD)
+            missing[name] += 1
+            if missing[name] <= NAMED_AT_MOST:
+                yield Finding("index", _label(key), f"it is missing in the order {name!r}", REBUILD)
+    for name, count in missing.items():
+        if count > NAMED_AT_MOST:
+            more = count - NAMED_AT_MOST
+            yield Finding("index", f"order {name!r}", f"{more} more entries are missing", REBUILD)
     for db, key, problem in walk.broken:
         yield Finding("record", f"{db} {_label(key)}", problem, "the record is dropped")
     for name in DERIVED:

@@ -1,14 +1,15 @@
 """Bodies: small ones travel in memory into the index, large ones through a temporary file to their path.
 
-The order that makes a crash harmless: write → fsync → (under the index's write lock) rename → fsync of the
-directory → commit of the record. All body files of a data directory are on one file system, so that rename
-is atomic. Who reads along uses `read_at`, which never takes a lock: see `Spool._buffer`.
+The order that makes a crash harmless: write → fsync → (under the index's write lock) link to the digest
+path → fsync of the directory → commit of the record → removal of the temporary name. Who reads along uses
+`read_at`, which never takes a lock: see `Spool._buffer`.
 """
 
 from __future__ import annotations
 
 import contextlib
 import errno
+import fcntl
 import hashlib
 import os
 import secrets
@@ -23,6 +24,8 @@ INLINE_LIMIT: Final = 64 * 1024
 """Bodies up to this many bytes stand in the index (measured: docs/store.md)."""
 
 NO_ROOM: Final = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EIO, errno.EFBIG, errno.EROFS})
+NO_LINKS: Final = frozenset({errno.EPERM, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK})
+"""How file systems say that they have no hard links."""
 _LOW_WATER: Final = 64 * 1024
 _OPEN_FLAGS: Final = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
 
@@ -102,6 +105,7 @@ class Spool:
         self._cap = cap
         self._buffer = bytearray()
         self._handle: Handle | None = None
+        self._lock: Handle | None = None  # outlives close(): the writing thread may need the file yet
         self._sha = hashlib.sha256()
         self._usable = True
 
@@ -126,7 +130,7 @@ class Spool:
         if self._handle is None:
             self.path, handle = self._files.temporary()
             _write_all(handle.fd, self._buffer)
-            self._handle = handle
+            self._handle = self._lock = handle
             self._buffer = bytearray()
         _write_all(self._handle.fd, chunk)
 
@@ -160,9 +164,10 @@ class Spool:
         return self.ref
 
     def discard(self) -> None:
-        """Removes the temporary file, if it is still there."""
+        """Removes the temporary name, and with the last handle the content, if it was not put in place."""
         if self.path is not None:
             self.path.unlink(missing_ok=True)
+        self._lock = None
 
     def abort(self) -> None:
         if not self.taken:
@@ -198,8 +203,14 @@ class BodyFiles:
         return self.root / name[:2] / name
 
     def temporary(self) -> tuple[Path, Handle]:
-        path = self.tmp / f"{os.getpid()}-{secrets.token_hex(8)}"
-        return path, Handle(os.open(path, _OPEN_FLAGS, 0o600))
+        """A new file, locked for as long as its handle lives: that is how others know that it is in use. One
+        that was taken for dead before it was locked has no name any more; then once again."""
+        while True:
+            path = self.tmp / f"{os.getpid()}-{secrets.token_hex(8)}"
+            handle = Handle(os.open(path, _OPEN_FLAGS, 0o600))
+            fcntl.flock(handle.fd, fcntl.LOCK_SH)
+            if os.fstat(handle.fd).st_nlink:
+                return path, handle
 
     def has_room(self) -> bool:
         """False when the disk is plainly full."""
@@ -207,14 +218,18 @@ class BodyFiles:
         return stat.f_bavail * stat.f_frsize >= _LOW_WATER
 
     def place(self, temporary: Path, digest: bytes) -> None:
-        """Renames a finished body to its digest path. Call under the index's write lock, and `sync` before
-        the commit."""
+        """Gives a finished body its digest path. Call under the index's write lock, and `sync` before the
+        commit. The temporary name stays until that is done (see leftovers.py)."""
         target = self.path(digest)
-        try:
-            temporary.rename(target)
-        except FileNotFoundError:
+        if not target.parent.is_dir():
             target.parent.mkdir(mode=0o700, exist_ok=True)
             sync_directory(self.root)
+        target.unlink(missing_ok=True)
+        try:
+            target.hardlink_to(temporary)
+        except OSError as error:
+            if error.errno not in NO_LINKS:
+                raise
             temporary.rename(target)
 
     def sync(self, digests: Iterable[bytes]) -> None:

@@ -2,12 +2,11 @@
 
 It may run beside a server. Index and records are compared within one transaction. What concerns files is
 looked at without a lock first and, when something seems wrong, again under the write lock, where nobody can
-be between a rename and its commit. Bodies are read once, whole.
+be between placing a body and its commit. Bodies are read once, whole.
 """
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
 import time
 from collections.abc import Iterator
@@ -18,10 +17,10 @@ import lmdb
 
 from buffy_proxy.core.model import Version
 from buffy_proxy.errors import BodyMissing, StoreError, StoreUnusable
+from buffy_proxy.store import leftovers
 from buffy_proxy.store.audit import Finding, audit, rebuild
 from buffy_proxy.store.bodies import BodyFiles
 from buffy_proxy.store.env import Index, open_index
-from buffy_proxy.store.evict import dead_temporaries
 from buffy_proxy.store.records import body_of, decode_version
 from buffy_proxy.store.tx import BODY, Tx
 
@@ -152,11 +151,12 @@ class _Checker:
         yield Finding("orphan", path.name, "a body file that no record names", "the file is removed")
 
     def temporaries(self) -> Iterator[Finding]:
-        for path in dead_temporaries(self._files.tmp, time.time()):
-            if self._repair:
-                with contextlib.suppress(FileNotFoundError):
-                    path.unlink()
-            yield Finding("temporary", path.name, "left by a process that is gone", "the file is removed")
+        names = [path.name for path, _ in leftovers.dead(self._files.tmp)]
+        if names and self._repair:
+            with self._index.env.begin(write=True) as txn:
+                leftovers.remove(self._tx(txn))
+        for name in names:
+            yield Finding("temporary", name, "left by a process that is gone", "the file is removed")
 
 
 def _users(tx: Tx, digest: bytes) -> list[Version]:

@@ -59,6 +59,7 @@ class Databases:
     bodies    digest → references, size, trashed_at
     inline    digest → content                trash   trashed_at + digest → ""
     counters  name → JSON
+    documents kind NUL key → what a part of Buffy that is not the store keeps there
     """
 
     meta: Any
@@ -74,6 +75,7 @@ class Databases:
     inline: Any
     trash: Any
     counters: Any
+    documents: Any
 
 
 class Index:

@@ -7,14 +7,11 @@ transaction that has checked it again. So no process can unlink what another is 
 
 from __future__ import annotations
 
-import contextlib
 import math
-import os
-import time
-from pathlib import Path
 from typing import Final
 
 from buffy_proxy.core.model import Version
+from buffy_proxy.store import leftovers
 from buffy_proxy.store.records import LRU_AT_AT, get_time, key_time, put_time, time_key
 from buffy_proxy.store.tx import BODY, Tx
 from buffy_proxy.store.writer import AGAIN, Again
@@ -22,7 +19,6 @@ from buffy_proxy.store.writer import AGAIN, Again
 TURN: Final = 64
 """Resources, error responses or bodies handled in one transaction."""
 LOW_MARK: Final = 0.95
-DEAD_AFTER_S: Final = 86_400.0
 
 
 class Collection:
@@ -47,7 +43,7 @@ class Collection:
         steps = (self._evict, self._drop_stale_errors, self._empty_trash)
         if any(step(tx) for step in steps):
             return AGAIN
-        self._freed += remove_dead_temporaries(tx.files.tmp, self._now)
+        self._freed += leftovers.remove(tx)
         return self._freed
 
     # -- eviction: True asks for another turn ---------------------------------------------------------------
@@ -140,32 +136,3 @@ class Collection:
 
 def protected(version: Version, now: float) -> bool:
     return bool(version.tags) or version.pinned(now)
-
-
-def dead_temporaries(tmp: Path, now: float) -> list[Path]:
-    """Temporary files whose process is gone, or that are older than a day."""
-    return [path for path in tmp.iterdir() if _is_dead(path, now)]
-
-
-def remove_dead_temporaries(tmp: Path, now: float) -> int:
-    """Returns the bytes freed."""
-    freed = 0
-    for path in dead_temporaries(tmp, now):
-        with contextlib.suppress(OSError):
-            size = path.stat().st_size
-            path.unlink()
-            freed += size
-    return freed
-
-
-def _is_dead(path: Path, now: float) -> bool:
-    pid = path.name.partition("-")[0]
-    try:
-        if min(now, time.time()) - path.stat().st_mtime > DEAD_AFTER_S:
-            return True
-        os.kill(int(pid), 0)
-    except (ProcessLookupError, ValueError, OverflowError):
-        return True
-    except OSError:
-        return False
-    return False

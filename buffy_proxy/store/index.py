@@ -16,12 +16,12 @@ import lmdb
 
 from buffy_proxy.core.model import BodyRef, CacheKey, Resource, Retention, Version
 from buffy_proxy.errors import BodyMissing, NotFound, StoreError, StoreFull, StoreUnusable
-from buffy_proxy.store import BodyReader, BodyWriter, Due, Outcome, Usage, ops
+from buffy_proxy.store import BodyReader, BodyWriter, Due, Outcome, Usage, leftovers, ops
 from buffy_proxy.store.bodies import INLINE_LIMIT, BodyFiles, MemoryReader, Spool
 from buffy_proxy.store.env import TOTALS, Index, open_index
 from buffy_proxy.store.evict import LOW_MARK, Collection
 from buffy_proxy.store.records import decode_resource, decode_version, key_time
-from buffy_proxy.store.tx import SEQ, Tx, group_prefix, id_key, read_versions, version_key
+from buffy_proxy.store.tx import SEQ, Tx, document_key, group_prefix, id_key, read_versions, version_key
 from buffy_proxy.store.writer import Again, Operation, Trouble, Writer
 
 P = ParamSpec("P")
@@ -62,6 +62,7 @@ class LmdbStore:
         self._index: Index | None = open_index(data_dir, map_size)
         self.secret = self._index.secret
         self._files = BodyFiles(data_dir, self.trouble.failed)
+        leftovers.sweep(self._index, self._files)
         self._max_size = max_size
         self._inline_limit = inline_limit
         self._collecting = False
@@ -187,6 +188,31 @@ class LmdbStore:
             stored = None if key is None else txn.get(key, db=index.db.counters)
         return json.loads(stored) if stored else {}
 
+    @_reads
+    def document(self, kind: str, key: str) -> bytes | None:
+        index, name = self._use(), document_key(kind, key)
+        with index.env.begin() as txn:
+            return None if name is None else txn.get(name, db=index.db.documents)
+
+    def documents(
+        self, kind: str, *, prefix: str = "", after: str | None = None
+    ) -> Iterator[tuple[str, bytes]]:
+        start = prefix.encode() if after is None else after.encode() + b"\0"
+        while page := self._documents_page(kind.encode() + b"\0", prefix.encode(), start):
+            yield from page
+            start = page[-1][0].encode() + b"\0"
+
+    @_reads
+    def _documents_page(self, kind: bytes, prefix: bytes, start: bytes) -> list[tuple[str, bytes]]:
+        index = self._use()
+        page: list[tuple[str, bytes]] = []
+        with index.env.begin() as txn, txn.cursor(index.db.documents) as cursor:
+            found = cursor.set_range(kind + start)
+            while found and cursor.key().startswith(kind + prefix) and len(page) < PAGE:
+                page.append((cursor.key()[len(kind) :].decode(), cursor.value()))
+                found = cursor.next()
+        return page
+
     # -- writing --------------------------------------------------------------------------------------------
 
     def new_body(self) -> BodyWriter:
@@ -252,6 +278,10 @@ class LmdbStore:
     def touch(self, resource_ids: Iterable[str], now: float) -> Future[None]:
         ids = tuple(resource_ids)
         return self.run(lambda tx: ops.touch(tx, ids, now))
+
+    def put_documents(self, changes: Sequence[tuple[str, str, bytes | None]]) -> Future[None]:
+        copy = tuple(changes)
+        return self.run(lambda tx: ops.put_documents(tx, copy))
 
     def count(self, name: str, amounts: Mapping[str, int]) -> Future[None]:
         copy = dict(amounts)

@@ -16,12 +16,13 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from buffy_proxy.core.model import BodyRef, CacheKey, Resource, Retention, Version
-from buffy_proxy.core.versions import next_name, retained, same_variant
+from buffy_proxy.core.versions import retained, same_variant
 from buffy_proxy.errors import BodyMissing, BuffyError, NotFound, StoreError, StoreUnusable
 from buffy_proxy.store import BodyReader, BodyWriter, Due, Outcome, Usage
 from buffy_proxy.store.bodies import BodyFiles, MemoryReader, Spool
 from buffy_proxy.store.evict import LOW_MARK, protected
-from buffy_proxy.store.ops import TOUCH_STEP_S, renew
+from buffy_proxy.store.ops import TOUCH_STEP_S, name_among, renew
+from buffy_proxy.store.tx import document_key
 
 R = TypeVar("R")
 
@@ -40,6 +41,7 @@ class MemoryStore:
         self._content: dict[str, bytes] = {}
         self._trashed_at: dict[str, float] = {}
         self._counters: dict[str, dict[str, int]] = {}
+        self._documents: dict[tuple[str, str], bytes] = {}
         self._files = BodyFiles(Path())  # never used: bodies stay below the in-line limit
 
     # -- reading --------------------------------------------------------------------------------------------
@@ -49,7 +51,7 @@ class MemoryStore:
 
     def versions(self, resource_id: str) -> Sequence[Version]:
         found = list(self._versions.get(resource_id, {}).values())
-        return sorted(found, key=lambda version: version.name, reverse=True)
+        return tuple(sorted(found, key=lambda version: version.name, reverse=True))
 
     def version(self, resource_id: str, name: str) -> Version | None:
         return self._versions.get(resource_id, {}).get(name)
@@ -89,6 +91,16 @@ class MemoryStore:
             count = sum(map(len, self._versions.values()))
             return Usage(len(self._resources), count, len(live), size, self._max_size)
 
+    def document(self, kind: str, key: str) -> bytes | None:
+        return self._documents.get((kind, key))
+
+    def documents(
+        self, kind: str, *, prefix: str = "", after: str | None = None
+    ) -> Iterator[tuple[str, bytes]]:
+        for (of_kind, key), value in sorted(self._documents.items()):
+            if of_kind == kind and key.startswith(prefix) and (after is None or key > after):
+                yield key, value
+
     def counters(self, name: str) -> Mapping[str, int]:
         return dict(self._counters.get(name, {}))
 
@@ -123,10 +135,7 @@ class MemoryStore:
         self._drop_error(key.id, now)
         if variant and variant[0].body == version.body:
             return Outcome("freshened", self._put(renew(variant[0], version)))
-        if not version.name:
-            version = replace(version, name=next_name(now, siblings[0].name if siblings else None))
-        elif self.version(key.id, version.name):
-            raise StoreError(f"version {version.name} of {key.id} exists already")
+        version = replace(version, name=name_among(version, siblings, now))
         self._keep(spool)
         self._put(version)
         for old in variant:
@@ -224,6 +233,18 @@ class MemoryStore:
                 found = self._resources.get(resource_id)
                 if found is not None and found.requested_at + TOUCH_STEP_S <= now:
                     self._resources[resource_id] = replace(found, requested_at=now)
+
+        return self._do(run)
+
+    def put_documents(self, changes: Sequence[tuple[str, str, bytes | None]]) -> Future[None]:
+        def run() -> None:
+            for kind, key, value in changes:
+                if document_key(kind, key) is None:
+                    raise StoreError(f"{key!r} cannot name a document")
+                if value is None:
+                    self._documents.pop((kind, key), None)
+                else:
+                    self._documents[kind, key] = value
 
         return self._do(run)
 

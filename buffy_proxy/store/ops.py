@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any, Final
 
@@ -21,7 +21,7 @@ from buffy_proxy.store.records import (
     get_time,
     put_time,
 )
-from buffy_proxy.store.tx import Tx, id_key, version_key
+from buffy_proxy.store.tx import Tx, document_key, id_key, version_key
 
 TOUCH_STEP_S: Final = 60.0
 """Uses closer together than this are noted as one."""
@@ -39,7 +39,7 @@ def add_version(
     if variant and variant[0].body == version.body:
         return Outcome("freshened", freshen(tx, variant[0], version))
     tx.ref_body(spool)
-    version = replace(version, name=_name(version, siblings, now))
+    version = replace(version, name=name_among(version, siblings, now))
     tx.put_version(version)
     tx.mark_evictable(entry)
     supersede(tx, variant)
@@ -47,12 +47,12 @@ def add_version(
     return Outcome("stored", version, bool(variant), dropped)
 
 
-def _name(version: Version, siblings: list[Version], now: float) -> str:
-    if not version.name:
-        return next_name(now, siblings[0].name if siblings else None)
-    if any(old.name == version.name for old in siblings):
-        raise StoreError(f"version {version.name} of {version.resource_id} exists already")
-    return version.name
+def name_among(version: Version, siblings: Sequence[Version], now: float) -> str:
+    """A name that was announced is kept, unless a newer version came in between: names sort by time."""
+    newest = siblings[0].name if siblings else None
+    if version.name and (newest is None or version.name > newest):
+        return version.name
+    return next_name(now, newest)
 
 
 def freshen(tx: Tx, stored: Version, by: Version) -> Version:
@@ -186,6 +186,17 @@ def touch(tx: Tx, resource_ids: Iterable[str], now: float) -> None:
         tx.move_in_lru(rid, get_time(record, LRU_AT_AT), now)
         moved = put_time(put_time(record, REQUESTED_AT_AT, now), LRU_AT_AT, now)
         tx.txn.put(rid, moved, db=tx.db.resources)
+
+
+def put_documents(tx: Tx, changes: Sequence[tuple[str, str, bytes | None]]) -> None:
+    for kind, name, value in changes:
+        if (key := document_key(kind, name)) is None:
+            raise StoreError(f"{name!r} cannot name a document: 1 to 200 printable ASCII characters can")
+        if value is None:
+            tx.txn.delete(key, db=tx.db.documents)
+        else:
+            tx.require_room()
+            tx.txn.put(key, value, db=tx.db.documents)
 
 
 def count(tx: Tx, name: str, amounts: Mapping[str, int]) -> None:

@@ -45,23 +45,28 @@ def version_key(resource_id: str, name: str) -> bytes | None:
     return None if rid is None or own is None else rid + b"\0" + own
 
 
+def document_key(kind: str, name: str) -> bytes | None:
+    own_kind, own = id_key(kind), id_key(name)
+    return None if own_kind is None or own is None else own_kind + b"\0" + own
+
+
 def group_prefix(group: str) -> bytes:
     return hashlib.sha256(group.encode("utf-8", "surrogatepass")).digest()[:16]
 
 
-def read_versions(txn: Any, db: Any, resource_id: str) -> list[Version]:
+def read_versions(txn: Any, db: Any, resource_id: str) -> tuple[Version, ...]:
     """All versions of a resource, newest first. Raises RecordError."""
     if (rid := id_key(resource_id)) is None:
-        return []
-    prefix, skip, found = rid + b"\0", len(rid) + 1, []
+        return ()
+    prefix, skip = rid + b"\0", len(rid) + 1
+    found: list[Version] = []
     with txn.cursor(db) as cursor:
         if cursor.set_range(prefix):
             for key, record in cursor:
                 if not key.startswith(prefix):
                     break
                 found.append(decode_version(resource_id, key[skip:].decode(), record))
-    found.reverse()
-    return found
+    return tuple(found[::-1])
 
 
 class MapFull(StoreFull):
@@ -147,7 +152,7 @@ class Tx:
 
     # -- versions -------------------------------------------------------------------------------------------
 
-    def versions(self, resource_id: str) -> list[Version]:
+    def versions(self, resource_id: str) -> tuple[Version, ...]:
         return read_versions(self.txn, self.db.versions, resource_id)
 
     def version(self, resource_id: str, name: str) -> Version | None:

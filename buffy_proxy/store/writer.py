@@ -108,8 +108,7 @@ class Writer:
             if not self._closed:
                 self._queue.put(operation)
                 return operation.future
-        operation.after()
-        operation.future.set_exception(StoreError("the store is closed"))
+        self._finish(operation, StoreError("the store is closed"))
         return operation.future
 
     def close(self) -> None:
@@ -145,7 +144,7 @@ class Writer:
     def _claim(self, operation: Operation[Any]) -> bool:
         if operation.future.running() or operation.future.set_running_or_notify_cancel():
             return True
-        operation.after()
+        self._tidy(operation)
         return False
 
     def _commit(self, group: list[Operation[Any]]) -> None:
@@ -164,7 +163,7 @@ class Writer:
         for operation, result in results:
             self._resolve(operation, result)
         if any(op.stores for op, _ in results):
-            self._continue(self._followup(any(isinstance(result, MapFull) for _, result in results)))
+            self._make_room(any(isinstance(result, MapFull) for _, result in results))
 
     def _run(self, operation: Operation[Any], parent: Any, placed: list[bytes]) -> Any:
         """The operation's result, or its failure as an exception object; then nothing of it remains."""
@@ -191,24 +190,39 @@ class Writer:
     def _resolve(self, operation: Operation[Any], result: Any) -> None:
         if result is AGAIN:
             self._continue(operation)
-            return
-        with contextlib.suppress(OSError):
-            operation.after()
+        else:
+            self._finish(operation, result)
+
+    def _finish(self, operation: Operation[Any], result: Any) -> None:
+        self._tidy(operation)
         if isinstance(result, Exception):
             operation.future.set_exception(result)
         else:
             operation.future.set_result(result)
 
-    def _continue(self, operation: Operation[Any] | None) -> None:
-        """Another turn; a closing writer leaves the rest to the next process that opens the store."""
-        if operation is None:
+    def _tidy(self, operation: Operation[Any]) -> None:
+        """Nothing that goes wrong while tidying up may end the thread."""
+        try:
+            operation.after()
+        except Exception as error:
+            log.error("tidying up after a write failed: %r", error, exc_info=error)
+
+    def _make_room(self, map_full: bool) -> None:
+        try:
+            more = self._followup(map_full)
+        except Exception as error:
+            self._translate(error)
             return
+        if more is not None:
+            self._continue(more)
+
+    def _continue(self, operation: Operation[Any]) -> None:
+        """Another turn; a closing writer leaves the rest to the next process that opens the store."""
         with self._closing:
             if not self._closed:
                 self._queue.put(operation)
                 return
-        operation.after()
-        operation.future.set_exception(StoreError("the store was closed meanwhile"))
+        self._finish(operation, StoreError("the store was closed meanwhile"))
 
     def _translate(self, error: Exception) -> Exception:
         if isinstance(error, StoreFull) or no_room(error):

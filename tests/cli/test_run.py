@@ -19,7 +19,7 @@ from buffy_proxy.doctor.origin import Origin, origin
 from tests.support.buffy import ROOT, clean_env
 
 FETCH = "import sys, urllib.request; sys.stdout.buffer.write(urllib.request.urlopen(sys.argv[1]).read())"
-SUMMARY = re.compile(r"buffy: (\d+) requests, (\d+) hits, (.+) from the cache, (.+) from origins")
+SUMMARY = re.compile(r"buffy: (\d+) requests?, (\d+) hits?, (.+) from the cache, (.+) from origins")
 Done = subprocess.CompletedProcess[str]
 
 
@@ -138,7 +138,7 @@ class TestRunningServer:
         done = buffy(data_dir, "--proxy-loopback", "--", *inner)
         assert done.stdout == goods.TEXT.decode()
         assert [line.split(",")[0] for line in done.stderr.splitlines()] == [
-            "buffy: 1 requests",
+            "buffy: 1 request",
             "buffy: 0 requests",
         ]
 

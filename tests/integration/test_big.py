@@ -13,8 +13,9 @@ import pytest
 from tests.conftest import Factory
 from tests.support import answers
 from tests.support.bodies import Checker, piece
-from tests.support.buffy import Buffy, wait_until
+from tests.support.buffy import Buffy
 from tests.support.origin import Origin
+from tests.support.procs import wait_until
 from tests.support.wire import Reply
 
 GIB, MIB = 1 << 30, 1 << 20

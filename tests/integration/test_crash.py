@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import time
+from pathlib import Path
 
 import pytest
 
 from tests.conftest import Factory
 from tests.support import answers, crash
-from tests.support.buffy import wait_until
 from tests.support.origin import Origin
+from tests.support.procs import wait_until
 
 
 @pytest.mark.slow
@@ -35,7 +36,7 @@ def test_what_was_in_flight_leaves_nothing_behind(buffy: Factory, origin: Origin
     assert server.get(url, user="mode=offline").status == 504
 
 
-def big_files(directory):  # type: ignore[no-untyped-def]
+def big_files(directory: Path) -> list[Path]:
     """Body files; the index file is sparse and lies elsewhere."""
     found = [file for sub in ("bodies", "tmp") for file in (directory / sub).rglob("*") if file.is_file()]
     return [file for file in found if file.stat().st_size > 100_000]

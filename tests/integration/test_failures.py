@@ -9,9 +9,10 @@ import pytest
 from tests.conftest import Factory
 from tests.support import answers
 from tests.support.authority import Authority
-from tests.support.buffy import Buffy, free_port
+from tests.support.buffy import Buffy
 from tests.support.listeners import Listener, silent
-from tests.support.origin import Origin
+from tests.support.origin import Origin, Step
+from tests.support.procs import free_port
 from tests.support.wire import Incomplete, Refused, Reply
 
 CONFIG = """
@@ -30,7 +31,7 @@ strategy = "when_requested"
 """
 
 GOOD = b"the good version" * 50
-FAULTS = {
+FAULTS: dict[str, list[Step]] = {
     "reset": ["reset"],
     "closed without a byte": ["close"],
     "half a head": [b"HTTP/1.1 200 OK\r\nContent-", "close"],
@@ -76,12 +77,12 @@ def test_a_stored_version_answers_for_an_origin_that_fails(
 
 @pytest.mark.parametrize("broken", [answers.truncated(b"bad" * 9, 999), answers.truncated_chunks(b"bad" * 9)])
 def test_a_truncated_body_never_replaces_a_version(
-    server: Buffy, either: Origin, path: str, broken: object
+    server: Buffy, either: Origin, path: str, broken: list[Step]
 ) -> None:
     path = "/ask" + path
     url = either.on(path, answers.fixed(GOOD))
     server.get(url)
-    either.on(path, broken)  # type: ignore[arg-type]
+    either.on(path, broken)
     try:  # the head had gone out before anybody knew: then the client must see that bytes are missing
         stale_answer(server.get(url))
     except Incomplete:

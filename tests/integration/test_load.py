@@ -9,8 +9,9 @@ from pathlib import Path
 
 from tests.support import answers
 from tests.support.bodies import piece
-from tests.support.buffy import Buffy, wait_until
+from tests.support.buffy import Buffy
 from tests.support.origin import Origin, Peer, Received
+from tests.support.procs import wait_until
 
 
 def body_of(number: int) -> bytes:

@@ -14,7 +14,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.buffy import FOREIGN, Buffy, clean_env
+from tests.support.buffy import Buffy
+from tests.support.procs import FOREIGN, clean_env
 
 pytestmark = [pytest.mark.registry, pytest.mark.slow]
 OWN = {

@@ -16,8 +16,9 @@ import pytest
 
 from tests.conftest import Factory
 from tests.support import answers
-from tests.support.buffy import Buffy, StartFailed, wait_until
+from tests.support.buffy import Buffy, StartFailed
 from tests.support.origin import Origin
+from tests.support.procs import wait_until
 
 
 def listener(port: int, server: Buffy) -> int | None:

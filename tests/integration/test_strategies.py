@@ -9,8 +9,9 @@ import pytest
 
 from tests.conftest import Factory
 from tests.support import answers
-from tests.support.buffy import Buffy, wait_until
+from tests.support.buffy import Buffy
 from tests.support.origin import Origin
+from tests.support.procs import wait_until
 
 CONFIG = """
 [[rule]]

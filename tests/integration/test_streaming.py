@@ -7,6 +7,7 @@ import os
 import ssl
 import threading
 import time
+from collections.abc import Callable
 
 import pytest
 
@@ -15,7 +16,7 @@ from tests.support.authority import Authority
 from tests.support.bodies import piece
 from tests.support.buffy import Buffy
 from tests.support.listeners import Listener, echo
-from tests.support.origin import Origin
+from tests.support.origin import Origin, Step
 from tests.support.wire import Connection, connect, request_bytes, start_tls, target_of, tunnel
 
 
@@ -29,7 +30,7 @@ def test_the_first_byte_comes_before_the_origin_has_finished(
     server: Buffy,
     either: Origin,
     path: str,
-    framing,  # type: ignore[no-untyped-def]
+    framing: Callable[[list[Step], dict[str, str]], list[Step]],
 ) -> None:
     gate = threading.Event()
     url = either.on(path, framing([b"first", gate, b"second"], answers.FRESH))
@@ -59,7 +60,8 @@ def test_server_sent_events_pass_one_by_one(server: Buffy, either: Origin, path:
 def test_an_endless_stream_that_the_client_leaves_is_not_stored(
     server: Buffy, either: Origin, path: str
 ) -> None:
-    url = either.on(path, answers.chunked([b"x" * 1000, *[0.05, b"y"] * 400], answers.FRESH))
+    drops: list[Step] = [0.05, b"y"] * 400
+    url = either.on(path, answers.chunked([b"x" * 1000, *drops], answers.FRESH))
     with server.open(url) as connection:
         server.send(connection, "GET", url)
         next(connection.body_chunks(connection.head()))

@@ -9,9 +9,9 @@ import pytest
 from tests.conftest import Factory
 from tests.support import answers
 from tests.support.authority import Authority
-from tests.support.buffy import free_port
 from tests.support.listeners import Relay
 from tests.support.origin import Origin
+from tests.support.procs import free_port
 
 
 @pytest.fixture

@@ -11,6 +11,7 @@ import pytest
 
 from buffy_proxy.errors import BodyMissing, StoreError, StoreFull
 from buffy_proxy.store.bodies import INLINE_LIMIT, BodyFiles, FileReader, Spool
+from tests.store.kit import LARGE, content_of, findings, lmdb_store, put
 
 CAP = 1 << 30
 
@@ -137,3 +138,15 @@ def test_a_short_write_is_continued(files: BodyFiles, monkeypatch: pytest.Monkey
     spool.finish()
     assert spool.read_at(0, 10**6) == content
     spool.abort()
+
+
+def test_a_file_system_without_hard_links(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*_: object) -> None:
+        raise PermissionError(1, "Operation not permitted")
+
+    monkeypatch.setattr(Path, "hardlink_to", refuse)
+    store = lmdb_store(tmp_path)
+    assert content_of(store, put(store, b"x" * LARGE).version) == b"x" * LARGE
+    assert list((tmp_path / "tmp").iterdir()) == []
+    store.close()
+    assert findings(tmp_path) == []

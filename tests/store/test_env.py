@@ -44,7 +44,7 @@ def test_twice_in_one_process(tmp_path: Path) -> None:
     assert second.secret == first.secret
     second.close()
     third = lmdb_store(tmp_path)
-    assert third.versions("id-page") == [version]
+    assert third.versions("id-page") == (version,)
     third.close()
 
 

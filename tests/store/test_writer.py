@@ -71,7 +71,7 @@ def test_a_cancelled_write_is_not_done(tmp_path: Path) -> None:
     assert future.cancel()
     release.set()
     put(store, b"b", name="b")
-    assert store.versions("id-page") == []
+    assert store.versions("id-page") == ()
     assert list((tmp_path / "tmp").iterdir()) == []
     store.close()
 
@@ -152,3 +152,21 @@ def test_writing_from_many_threads(tmp_path: Path) -> None:
     assert store.usage().versions == 50
     store.close()
     assert findings(tmp_path) == []
+
+
+def test_the_thread_outlives_failures_of_what_it_calls(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store = lmdb_store(tmp_path)
+
+    def fail(*_: object) -> Any:
+        raise lmdb.ReadersFullError("no reader slot")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(store, "_over", fail)
+        assert put(store, b"a", name="a").kind == "stored"
+        failing: Future[Any] = store._writer.submit(Operation(lambda tx: 1, after=fail))
+        assert failing.result(20) == 1
+        assert put(store, b"b", name="b").kind == "stored"
+    assert put(store, b"c", name="c").kind == "stored"
+    store.close()

@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import contextlib
-import ctypes
 import json
 import os
 import re
 import shutil
 import signal
-import socket
 import ssl
 import subprocess
 import sys
@@ -20,6 +18,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
+from tests.support.procs import ROOT, adopt_orphans, anonymous_memory, clean_env, session
 from tests.support.wire import (
     Address,
     Connection,
@@ -31,24 +30,7 @@ from tests.support.wire import (
     target_of,
 )
 
-ROOT = Path(__file__).parents[2]
-FOREIGN = re.compile(
-    r"^(BUFFY_|https?_proxy$|all_proxy$|no_proxy$|SSL_CERT_|REQUESTS_CA_BUNDLE$|CURL_CA_BUNDLE$|PYTHONPATH$)",
-    re.I,
-)
-
-
-def clean_env(**extra: str) -> dict[str, str]:
-    """The environment without proxies, trust stores and BUFFY_*; imports come from this checkout."""
-    kept = {name: value for name, value in os.environ.items() if not FOREIGN.match(name)}
-    return {**kept, "PYTHONPATH": str(ROOT), "PYTHONUNBUFFERED": "1", "NO_COLOR": "1", **extra}
-
-
-def adopt_orphans() -> None:
-    """Makes this process the parent of what its children leave behind, so that it can reap them at once:
-    until somebody does, their process ids look alive."""
-    pr_set_child_subreaper = 36
-    ctypes.CDLL(None).prctl(pr_set_child_subreaper, 1)
+__all__ = ["ROOT", "Buffy", "StartFailed", "clean_env", "selectors"]
 
 
 class StartFailed(Exception):
@@ -101,7 +83,8 @@ class Buffy:
 
     def _read_lines(self, timeout: float) -> list[str]:
         assert self.process is not None and self.process.stdout is not None
-        stream, lines, deadline = self.process.stdout, [], time.monotonic() + timeout
+        lines: list[str] = []
+        stream, deadline = self.process.stdout, time.monotonic() + timeout
         while len(lines) < 5:
             line = stream.readline() if time.monotonic() < deadline else ""
             if not line:
@@ -155,24 +138,13 @@ class Buffy:
 
     # -- looking at it ---------------------------------------------------------------------------------------
     def pids(self) -> list[int]:
-        """The processes of its session."""
+        """Its processes: the supervisor and its children."""
         assert self.process is not None
-        leader, found = self.process.pid, []
-        for entry in Path("/proc").iterdir():
-            if entry.name.isdigit():
-                with contextlib.suppress(OSError):
-                    if int((entry / "stat").read_text().rpartition(")")[2].split()[3]) == leader:
-                        found.append(int(entry.name))
-        return found
+        return session(self.process.pid)
 
     def memory(self) -> int:
         """Anonymous resident bytes of all its processes."""
-        total = 0
-        for pid in self.pids():
-            with contextlib.suppress(OSError):
-                found = re.search(r"RssAnon:\s+(\d+) kB", Path(f"/proc/{pid}/status").read_text())
-                total += int(found[1]) * 1024 if found else 0
-        return total
+        return sum(map(anonymous_memory, self.pids()))
 
     def log(self) -> str:
         return self.log_file.read_text(errors="replace")
@@ -273,18 +245,3 @@ class Buffy:
 def selectors(raw: str) -> str:
     """A proxy user name, percent-encoded the way URL libraries do it."""
     return quote(raw, safe="")
-
-
-def free_port() -> int:
-    """A port on which nobody listens (a moment ago)."""
-    with socket.create_server(("127.0.0.1", 0)) as sock:
-        return int(sock.getsockname()[1])
-
-
-def wait_until(condition, timeout: float = 10, what: str = "") -> None:  # type: ignore[no-untyped-def]
-    """Polls until `condition()` is true; AssertionError after `timeout` seconds."""
-    deadline = time.monotonic() + timeout
-    while not condition():
-        if time.monotonic() > deadline:
-            raise AssertionError(f"not within {timeout} s: {what or condition}")
-        time.sleep(0.02)

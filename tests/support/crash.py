@@ -9,8 +9,9 @@ from concurrent.futures import ThreadPoolExecutor
 
 from tests.support import answers
 from tests.support.bodies import piece
-from tests.support.buffy import Buffy, wait_until
+from tests.support.buffy import Buffy
 from tests.support.origin import Origin, Peer, Received
+from tests.support.procs import wait_until
 from tests.support.wire import Incomplete
 
 SIZES = (0, 10, 900, 5_000, 40_000, 300_000, 2_000_000)

@@ -7,6 +7,7 @@ import socket
 import ssl
 import threading
 from collections.abc import Callable
+from typing import Self
 from urllib.parse import urlsplit
 
 Serve = Callable[[socket.socket], None]
@@ -41,7 +42,7 @@ class Listener:
             self.sock.shutdown(socket.SHUT_RDWR)
         self.sock.close()
 
-    def __enter__(self) -> Listener:
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_: object) -> None:

@@ -15,13 +15,15 @@ import ssl
 import struct
 import threading
 import time
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterable
 from dataclasses import dataclass, field
+from typing import Any, TypeVar
 from urllib.parse import urlsplit
 
 CLOSE, RESET = "close", "reset"
 KEPT_BODY = 1 << 20
 
+Result = TypeVar("Result")
 Step = bytes | float | int | threading.Event | str
 Script = Callable[..., Awaitable[None]] | Iterable[Step]
 
@@ -166,7 +168,7 @@ class Origin:
         self._loop.close()
 
     # -- inside its thread -----------------------------------------------------------------------------------
-    def _call(self, coroutine):  # type: ignore[no-untyped-def]
+    def _call(self, coroutine: Coroutine[Any, Any, Result]) -> Result:
         return asyncio.run_coroutine_threadsafe(coroutine, self._loop).result(20)
 
     async def _listen(self) -> asyncio.Server:
@@ -239,7 +241,7 @@ def _parse(head: bytes, connection: int) -> Received:
     return Received(method, target, head, pairs, connection)
 
 
-async def _body(reader: asyncio.StreamReader, request: Received):  # type: ignore[no-untyped-def]
+async def _body(reader: asyncio.StreamReader, request: Received) -> AsyncIterator[bytes]:
     if "chunked" in (request.get("transfer-encoding") or "").lower():
         while size := int((await reader.readuntil(b"\r\n")).split(b";")[0], 16):
             yield await reader.readexactly(size)

@@ -1,0 +1,190 @@
+"""The short cut for hits and the ordinary way give the same bytes for the same request.
+
+`Connection: close` makes a request go the ordinary way; everything else about the two is equal.
+"""
+
+from __future__ import annotations
+
+import itertools
+import random
+import re
+from collections.abc import Callable, Iterable
+
+import pytest
+
+from tests.support import answers
+from tests.support.buffy import Buffy
+from tests.support.origin import Origin, Peer, Received
+from tests.support.wire import Connection, open_through, proxy_authorization, request_bytes, target_of
+
+CONFIG = """
+[[rule]]
+match = "{http}/kept/**"
+strategy = { strategy_name = "never" }
+"""
+
+Line = tuple[str, str]
+MASKED = re.compile(rb"(?m)^(Age: |Cache-Status: .*?; ttl=)-?\d+")
+MODIFIED = "Mon, 06 Nov 2023 08:00:00 GMT"
+
+
+async def by_language(request: Received, peer: Peer) -> None:
+    language = request.get("accept-language") or "none"
+    fields = {"Vary": "Accept-Language", "Content-Length": str(len(language)), **answers.FRESH}
+    await peer.send(answers.head(200, fields) + language.encode())
+
+
+RESOURCES: dict[str, object] = {
+    "/plain": answers.fixed(b"0123456789", {"ETag": '"e"', "Last-Modified": MODIFIED, **answers.FRESH}),
+    "/weak": answers.fixed(b"0123456789", {"ETag": 'W/"e"', "Content-Type": "text/x", **answers.FRESH}),
+    "/empty": answers.fixed(b"", answers.FRESH),
+    "/large": answers.fixed(bytes(range(256)) * 800, {"ETag": '"e"', **answers.FRESH}),
+    "/language": by_language,
+    "/cookie": answers.fixed(b"c", {"Set-Cookie": "s=1; Path=/", **answers.FRESH}),
+    "/undated": [answers.head(200, {"Content-Length": "2", **answers.FRESH}, dated=False), b"ok"],
+    "/no-reason": [b"HTTP/1.1 203 \r\nContent-Length: 2\r\nCache-Control: max-age=999\r\n\r\nok"],
+    "/gone": answers.fixed(b"gone", answers.FRESH, 410),
+    "/moved": answers.redirect("/plain", 301, answers.FRESH),
+    "/void": [answers.head(204, answers.FRESH)],
+    "/chunks": answers.chunked([b"one", b"two"], answers.FRESH),
+    "/closed": answers.until_close(b"until the end", answers.FRESH),
+    "/kept/odd": answers.fixed(b"kept", {"Cache-Control": "no-store", "X-Odd": "caf\u00e9, \t x"}),
+    "/kept/connection": answers.fixed(b"x", {"Connection": "X-Hop", "X-Hop": "1", "X-End": "2"}),
+}
+FIELDS: list[list[Line]] = [
+    [],
+    [("If-None-Match", '"e"')],
+    [("If-None-Match", 'W/"e", "x"')],
+    [("If-None-Match", "*")],
+    [("If-None-Match", '"other"'), ("If-Modified-Since", MODIFIED)],
+    [("If-Modified-Since", MODIFIED)],
+    [("If-Match", '"other"')],
+    [("Range", "bytes=2-4")],
+    [("Range", "bytes=-3")],
+    [("Range", "bytes=0-0,5-")],
+    [("Range", "bytes=999999-")],
+    [("Range", "lines=1-2")],
+    [("Range", "bytes=1-2"), ("If-Range", '"e"')],
+    [("Range", "bytes=1-2"), ("If-Range", '"other"')],
+    [("Accept-Language", "de")],
+    [("accept-language", "fr"), ("Accept-Encoding", "gzip")],
+    [("Cache-Control", "only-if-cached")],
+    [("Cache-Control", "max-stale, max-age=1000")],
+    [("TE", "trailers"), ("X-Empty", "")],
+]
+WHO: list[list[Line]] = [
+    [],
+    [("Authorization", "Basic YTpi")],
+    [("Cookie", "a=1; b=2")],
+    [proxy_authorization("group=one")],
+    [proxy_authorization("mode=offline")],
+    [proxy_authorization("group=two+mode=offline")],
+]
+
+
+def answer(connection: Connection, method: str) -> bytes:
+    """The bytes of one response; the numbers that the clock moves are masked."""
+    head = connection.until(b"\r\n\r\n")
+    length = re.search(rb"(?im)^content-length: (\d+)", head)
+    bare = method == "HEAD" or head[9:12] in (b"204", b"304")
+    assert length or bare or b"chunked" not in head, head
+    return MASKED.sub(rb"\1#", head) + (b"" if bare or not length else connection.exactly(int(length[1])))
+
+
+def asked(method: str, url: str, fields: Iterable[Line]) -> bytes:
+    target, host = target_of(url)
+    return request_bytes(method, target, host, list(fields))
+
+
+class Both:
+    """The two ways to one server for one scheme."""
+
+    def __init__(self, server: Buffy, origin: Origin) -> None:
+        self.server, self.origin = server, origin
+        for path, script in RESOURCES.items():
+            origin.on(path, script)  # type: ignore[arg-type]
+
+    def connect(self) -> Connection:
+        return open_through(self.server.proxy, self.origin.url("/"), self.server.trust())
+
+    def ordinary(self, method: str, data: bytes) -> bytes:
+        with self.connect() as connection:
+            connection.send(data.replace(b"\r\n\r\n", b"\r\nConnection: close\r\n\r\n"))
+            got = answer(connection, method)
+            assert connection.recv() == b""
+            return got
+
+
+@pytest.fixture(params=["http", "https"])
+def both(request: pytest.FixtureRequest, server: Buffy, origin: Origin, tls_origin: Origin) -> Both:
+    return Both(server, origin if request.param == "http" else tls_origin)
+
+
+def requests(url: Callable[[str], str], count: int) -> list[tuple[str, bytes]]:
+    """(method, bytes): every resource, then a random choice of everything with everything."""
+    every = list(itertools.product(("GET", "GET", "HEAD"), RESOURCES, FIELDS, WHO))
+    chosen = [("GET", path, [], []) for path in RESOURCES]
+    chosen += random.Random(int.from_bytes(b"quick")).sample(every, count)
+    return [(method, asked(method, url(path), [*who, *fields])) for method, path, fields, who in chosen]
+
+
+def test_generated_requests(both: Both) -> None:
+    with both.connect() as quick:
+        for method, data in requests(both.origin.url, 250):
+            both.ordinary(method, data)  # whatever can be stored is stored now
+            expected = both.ordinary(method, data)
+            quick.send(data)
+            assert answer(quick, method) == expected, data
+
+
+def test_pipelined_pairs(both: Both) -> None:
+    """Two requests in one piece: quick ones, ordinary ones, and one of each."""
+    every = requests(both.origin.url, 60)
+    for method, data in every:
+        both.ordinary(method, data)
+    for (one, first), (two, second) in itertools.pairwise(every):
+        with both.connect() as connection:
+            connection.send(first + second)
+            assert answer(connection, one) == both.ordinary(one, first), first
+            assert answer(connection, two) == both.ordinary(two, second), second
+
+
+@pytest.mark.parametrize("cut", [1, 20, -1])
+def test_a_head_in_two_pieces(both: Both, cut: int) -> None:
+    data = asked("GET", both.origin.url("/plain"), [])
+    expected = both.ordinary("GET", data), both.ordinary("GET", data)
+    with both.connect() as connection:
+        connection.send(data + data[:cut])
+        assert answer(connection, "GET") == expected[1]
+        connection.send(data[cut:])
+        assert answer(connection, "GET") == expected[1]
+
+
+def test_odd_targets(server: Buffy, origin: Origin) -> None:
+    both = Both(server, origin)
+    host = both.origin.authority
+    targets = [
+        f"http://{host}/plain",
+        f"HTTP://{host}/plain",
+        f"http://{host}/plain?",
+        f"http://{host}/plain?a=b&c=%7e%2f",
+        f"http://{host}/plain#fragment",
+        f"http://user:secret@{host}/plain",
+        f"http://{host}",
+        f"http://{host}?q",
+        f"http://{host}//plain/../plain/./",
+        f"http://LOCALHOST:{both.origin.port}/plain",
+        f"http://{host}/pl%61in",
+        f'http://{host}/a|b^c"<>`{{}}\\',
+        f"http://{host}:x/plain",
+        "http:///plain",
+        "http://[::1/plain",
+        "/plain",
+    ]
+    both.origin.on("*", answers.fixed(b"anything", answers.FRESH))
+    for target in targets:
+        data = request_bytes("GET", target, "someone.else")
+        both.ordinary("GET", data)
+        with both.connect() as quick:
+            quick.send(data)
+            assert answer(quick, "GET") == both.ordinary("GET", data), target

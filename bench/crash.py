@@ -25,6 +25,9 @@ def main() -> None:
         try:
             repeat(run, wanted.rounds)
             run.verify(sample=len(run.acknowledged))
+        except BaseException:
+            print(server.log()[-5000:])
+            raise
         finally:
             server.discard()
             origin.shut_down()

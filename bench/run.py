@@ -1,4 +1,4 @@
-"""The benchmark: `python -m bench.run [--quick] [--skip-lookup]`. Writes results.json and .md to bench/out.
+"""The benchmark: `python -m bench.run [--quick] [--only NAME …]`. Writes results.* to bench/out.
 
 It measures and never fails on a figure. Every speed is the median of several runs; the load generator is
 bench/load.c (epoll, keep-alive, one thread), the origin a process of its own, the server the real one.
@@ -16,8 +16,8 @@ import sys
 import tempfile
 import threading
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import closing, contextmanager
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -223,28 +223,36 @@ def installed(name: str) -> str:
         return "-"
 
 
+MEASURES: dict[str, Callable[[Bench], Any]] = {
+    "hits": hits,
+    "misses": misses,
+    "first_byte": first_byte,
+    "big": big,
+}
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--quick", action="store_true", help="one short run of each")
-    parser.add_argument("--skip-lookup", action="store_true", help="without bench/lookup.py (minutes)")
+    parser.add_argument("--only", nargs="*", choices=[*MEASURES, "lookup"], help="keep the other figures")
     wanted = parser.parse_args()
+    names = wanted.only or [*MEASURES, "lookup"]
+    results = {**(earlier() if wanted.only else {}), "machine": machine()}
+    seconds, runs = (1.0, 1) if wanted.quick else (3.0, 5)
+    with tempfile.TemporaryDirectory() as directory, closing(Bench(Path(directory), seconds, runs)) as bench:
+        for name in names:
+            print(f"{name} …", file=sys.stderr, flush=True)
+            results[name] = MEASURES[name](bench) if name in MEASURES else lookup()
     OUT.mkdir(exist_ok=True)
-    results: Result = {"machine": machine()}
-    with tempfile.TemporaryDirectory() as directory:
-        seconds, runs = (1.0, 1) if wanted.quick else (3.0, 5)
-        bench = Bench(Path(directory), seconds, runs)
-        try:
-            for measure in (hits, misses, first_byte, big):
-                print(f"{measure.__name__} …", file=sys.stderr, flush=True)
-                results[measure.__name__] = measure(bench)
-        finally:
-            bench.close()
-    if not wanted.skip_lookup:
-        print("lookup …", file=sys.stderr, flush=True)
-        results["lookup"] = lookup()
     (OUT / "results.json").write_text(json.dumps(results, indent=1) + "\n")
     (OUT / "results.md").write_text(markdown(results))
     print(markdown(results))
+
+
+def earlier() -> Result:
+    """What the last run wrote."""
+    file = OUT / "results.json"
+    return json.loads(file.read_text()) if file.exists() else {}
 
 
 if __name__ == "__main__":

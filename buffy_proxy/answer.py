@@ -17,6 +17,7 @@ class Answer:
     fields        end-to-end fields, Cache-Status and Via included; framing is the door's business
     size          body length in bytes, None where only the end of the stream tells
     source        where the body's bytes come from, for the counters
+    origin_error  RFC 9209's word for what went wrong with the origin, if something did
     close()       must be called once, whether or not the stream was read to its end
     """
 
@@ -42,7 +43,14 @@ class Answer:
         self.size = len(content) if content is not None else size
         self.source = source
         self.resource_id: str | None = None
+        self.origin_error: str | None = None
         self._on_close = on_close
+
+    @property
+    def decision(self) -> str:
+        """The word of RFC 9211 for what was done: `hit`, or why the request went forward."""
+        word = self.cache_status.split(b";", 2)[1].strip()
+        return word.removeprefix(b"fwd=").decode("ascii")
 
     @property
     def hit(self) -> bool:
@@ -79,4 +87,8 @@ def gateway_error(url: str, fwd: f.Fwd, error: OriginError) -> Answer:
     status = 504 if error.word.endswith("timeout") else 502
     text = f"Buffy could not get {url}: {error}. Nothing is stored that could answer instead.\n"
     proxy_status = f"buffy; error={error.word}; details={f.sf_string(str(error))}".encode()
-    return plain(status, text, f.cache_status(fwd=fwd, detail=error.word), ((b"Proxy-Status", proxy_status),))
+    answer = plain(
+        status, text, f.cache_status(fwd=fwd, detail=error.word), ((b"Proxy-Status", proxy_status),)
+    )
+    answer.origin_error = error.word
+    return answer

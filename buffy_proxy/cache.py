@@ -18,7 +18,7 @@ import asyncio
 import logging
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from buffy_proxy import serving
 from buffy_proxy.answer import Answer, gateway_error, passed_fields, plain
@@ -27,14 +27,15 @@ from buffy_proxy.core import fields as f
 from buffy_proxy.core import rules
 from buffy_proxy.core.model import Request, Resource, Response, Version
 from buffy_proxy.errors import BodyMissing, OriginError, StoreError
-from buffy_proxy.fetch import Asking, Fetcher
+from buffy_proxy.fetch import Asking, Errand, Fetcher
 from buffy_proxy.flights import Arriving, Failed, Flight, Flights, Validated
 from buffy_proxy.lookup import Looked, explain, look_up, policy_of
+from buffy_proxy.orders import wanted_of
 from buffy_proxy.origin import Origins
 from buffy_proxy.spool import READ_SIZE
 from buffy_proxy.store import Store
 
-__all__ = ["Cache", "explain"]
+__all__ = ["Cache", "explain", "failure_in"]
 
 log = logging.getLogger("buffy.cache")
 
@@ -115,13 +116,13 @@ class Cache:
         if self._not_collapsed.get(looked.key.id, 0.0) > self._clock():
             return await self._alone(looked, asking)
         flight, leads = self.flights.join(
-            looked.key.id, lambda flight: self._fetcher.lead(flight, looked, asking)
+            looked.key.id, lambda flight: self._fetcher.lead(flight, Errand(looked, asking))
         )
         answer = await self._ride(flight, looked, asking, collapsed=not leads)
         return answer or await self._alone(looked, asking)
 
     async def _alone(self, looked: Looked, asking: Asking) -> Answer:
-        flight = self.flights.solo(lambda flight: self._fetcher.lead(flight, looked, asking))
+        flight = self.flights.solo(lambda flight: self._fetcher.lead(flight, Errand(looked, asking)))
         answer = await self._ride(flight, looked, asking, collapsed=False)
         if answer is None:
             return await self._pass_on(_Asked(looked.request, looked, asking.fwd), asking.reason)
@@ -175,6 +176,7 @@ class Cache:
         if head.status == 200 and (
             answer := serving.conditional(looked.request, arriving.draft, fields, status)
         ):
+            flight.answered_early = True
             return answer
         token = spool.subscribe()
 
@@ -219,7 +221,9 @@ class Cache:
             if failed.status is not None:
                 forwarded = f.cache_status(fwd=asked.fwd, fwd_status=failed.status, detail=detail)
             try:
-                return self._serve(looked, version, detail=detail, forwarded=forwarded)
+                answer = self._serve(looked, version, detail=detail, forwarded=forwarded)
+                answer.origin_error = failed.error.word
+                return answer
             except BodyMissing:
                 log.warning("the body of a stored version of %s is gone", looked.key.url)
         return gateway_error(self._shown(asked), asked.fwd, failed.error)
@@ -278,17 +282,35 @@ class Cache:
 
         None: the origin answered well, and what it said is committed.
         """
-        key = resource.key
+        key, ordered = resource.key, "wanted" in resource.info
         request = Request(key.method, key.url, version.request_fields, group=key.group)
+        if ordered:
+            request = wanted_of(resource).request()
         policy = policy_of(self.config, request, resource)
         plan = policy.strategy.plan(version, self._clock())
         looked = Looked(request, key, policy, self.store.versions(key.id), None)
         asking = rules.Validate(version, plan.renewal, "stale", "renewed in the background")
-        flight, _ = self.flights.join(
-            key.id, lambda flight: self._fetcher.lead(flight, looked, asking), kept=True
-        )
+        errand = Errand(looked, asking, follow=ordered)
+        flight, _ = self.flights.join(key.id, lambda flight: self._fetcher.lead(flight, errand), kept=True)
         await flight.ended()
-        return _failure_in(flight)
+        return failure_in(flight)
+
+    def fetch_ordered(self, resource: Resource, name: str) -> Flight | None:
+        """The flight that carries out an order: the one under way for this resource, or a new one whose
+        version will bear `name`. None: what is stored may answer by now. Raises ValueError for an order that
+        cannot be requested."""
+        request = replace(wanted_of(resource).request(), offline=self.config.offline)
+        policy = policy_of(self.config, request, resource)
+        looked = Looked(request, resource.key, policy, self.store.versions(resource.id), None)
+        match looked.decide(self._clock()):
+            case rules.Serve():
+                return None
+            case rules.Unavailable(reason):
+                raise ValueError(reason)
+            case asking:
+                errand = Errand(looked, asking, name, follow=True)
+        flight, _ = self.flights.join(resource.id, lambda flight: self._fetcher.lead(flight, errand))
+        return flight
 
 
 @dataclass(frozen=True, slots=True)
@@ -300,7 +322,8 @@ class _Asked:
     fwd: f.Fwd
 
 
-def _failure_in(flight: Flight) -> Failed | None:
+def failure_in(flight: Flight) -> Failed | None:
+    """Why a flight that has ended brought nothing that can be used; None if it did."""
     match flight.known():
         case Failed() as failed:
             return failed

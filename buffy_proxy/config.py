@@ -39,7 +39,7 @@ Address = tuple[str, int]
 
 @dataclass(frozen=True, slots=True)
 class Credentials:
-    """Proxy credentials (Basic). A user name in the proxy URL may add selectors: `name+group=G:password`."""
+    """Credentials (Basic). A user name in the proxy URL may add selectors: `name+group=G:password`."""
 
     user: str
     password: str = field(repr=False)
@@ -71,6 +71,9 @@ class Config:
     tunnel          host patterns (fnmatch, lower-case, optional :port) that are never intercepted
     learn_tunnels   hosts whose clients reject our certificate are tunnelled from then on
     open            listen beyond loopback without credentials
+    api_credentials what clients of the control API must send (HTTP Basic)
+    api_hosts       host patterns that the control API answers to, besides its own names
+    api_root_path   path that a reverse proxy puts before the API's own, such as "/buffy"
     map_size        address space reserved for the index file (it stays sparse)
     max_request_body  largest request body that a rule may make part of a key; larger ones are forwarded
     upstream_proxy  None: HTTPS_PROXY/HTTP_PROXY/NO_PROXY of the server's own environment
@@ -85,6 +88,9 @@ class Config:
     offline: bool = False
     open: bool = False
     credentials: Credentials | None = None
+    api_credentials: Credentials | None = None
+    api_hosts: tuple[str, ...] = ()
+    api_root_path: str = ""
     tunnel: tuple[str, ...] = ()
     learn_tunnels: bool = True
     max_size: int = 20 * 2**30
@@ -122,11 +128,12 @@ def load(
     gathered = settings.gather(config_file, environ, overrides)
     found = {key: setting.value for key, setting in gathered.settings.items()}
     retention = Retention(**_table(found, "retention"))
-    user = found.pop("credentials", None)
+    user, api_user = found.pop("credentials", None), found.pop("api_credentials", None)
     return Config(
         data_dir=found.pop("data_dir", None) or settings.default_data_dir(environ),
         config_file=gathered.file,
         credentials=Credentials(*user) if user else None,
+        api_credentials=Credentials(*api_user) if api_user else None,
         retention=retention,
         refresh=RefreshLimits(**_table(found, "refresh")),
         timeouts=Timeouts(**{f"{key}_s": value for key, value in _table(found, "timeouts").items()}),
@@ -139,8 +146,7 @@ def load(
 def check_exposure(config: Config) -> None:
     """Refuses to serve strangers by accident; raises ConfigError.
 
-    Beyond loopback the proxy wants credentials or `open = true`. The control API asks nobody for a password,
-    so only `open = true` lets it out.
+    Beyond loopback the proxy wants `credentials` and the control API `api_credentials`, or `open = true`.
     """
     if config.open:
         return
@@ -149,10 +155,10 @@ def check_exposure(config: Config) -> None:
             f"proxy: {literals.address_text(config.proxy)} can be reached from other machines; set proxy"
             ' credentials ("user:password"), say open = true, or listen on 127.0.0.1'
         )
-    if not is_loopback(config.api[0]):
+    if not is_loopback(config.api[0]) and config.api_credentials is None:
         raise ConfigError(
-            f"api: {literals.address_text(config.api)} can be reached from other machines and the control API"
-            " asks for no password; say open = true, or listen on 127.0.0.1"
+            f"api: {literals.address_text(config.api)} can be reached from other machines; set"
+            ' api_credentials ("user:password"), say open = true, or listen on 127.0.0.1'
         )
 
 

@@ -11,21 +11,23 @@ The outcome is resolved as soon as it is known; the coroutine ends when the vers
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 from collections.abc import Callable
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 from buffy_proxy.config import Config
 from buffy_proxy.core import fields as f
 from buffy_proxy.core import rules
-from buffy_proxy.core.model import BodyRef, Response, Version
+from buffy_proxy.core.model import BodyRef, Request, Response, Version
 from buffy_proxy.core.strategies import Renewal
 from buffy_proxy.errors import OriginError, StoreError
-from buffy_proxy.flights import Arriving, Failed, Flight, Validated
+from buffy_proxy.flights import SMALL_REST, Arriving, Failed, Flight, Validated
 from buffy_proxy.lookup import Looked
 from buffy_proxy.origin import OriginResponse, Origins
+from buffy_proxy.resume import resuming
 from buffy_proxy.spool import Spool
-from buffy_proxy.store import BodyWriter, Store
+from buffy_proxy.store import BodyWriter, Outcome, Store
 
 log = logging.getLogger("buffy.fetch")
 
@@ -34,7 +36,46 @@ HOLD_S = 2.0
 """When an older version could answer instead, this much of a new response is awaited before its head goes
 out: a small body that turns out truncated is then replaced by the stored version."""
 
+MAX_REDIRECTS = 10
+
 Asking = rules.Validate | rules.Forward
+
+
+@dataclass(frozen=True, slots=True)
+class Errand:
+    """What a flight is sent for.
+
+    name    the name that was announced for the version it brings; "" lets the store choose
+    follow  redirects are followed and the final representation is what is stored (orders do; clients behind
+            the proxy follow for themselves)
+    """
+
+    looked: Looked
+    asking: Asking
+    name: str = ""
+    follow: bool = False
+
+    @property
+    def renewal(self) -> Renewal:
+        return self.asking.renewal if isinstance(self.asking, rules.Validate) else Renewal.REFETCH
+
+    @property
+    def validating(self) -> Version | None:
+        """The version that a conditional request is about."""
+        asking = self.asking
+        if isinstance(asking, rules.Validate) and asking.renewal is Renewal.VALIDATE:
+            return asking.version
+        return None
+
+
+@dataclass(frozen=True, slots=True)
+class _Coming:
+    """A response whose head is here; `request` is the one it answers, after redirects."""
+
+    request: Request
+    origin: OriginResponse
+    requested_at: float
+    received_at: float
 
 
 class Fetcher:
@@ -54,12 +95,12 @@ class Fetcher:
         self._clock = clock
         self._not_storable = not_storable
 
-    async def lead(self, flight: Flight, looked: Looked, decision: Asking) -> None:
+    async def lead(self, flight: Flight, errand: Errand) -> None:
         """Resolves the flight's outcome, and ends when all is stored."""
         try:
-            if _renewal(decision) is Renewal.COMPARE_SIZE and await self._same_size(flight, looked, decision):
+            if errand.renewal is Renewal.COMPARE_SIZE and await self._same_size(flight, errand):
                 return
-            await self._ask(flight, looked, decision)
+            await self._ask(flight, errand)
         except OriginError as error:
             flight.resolve(Failed(error))
 
@@ -78,43 +119,55 @@ class Fetcher:
         return Failed(error, head.status, f.retry_after(head.fields, self._clock()))
 
     # -- asking -------------------------------------------------------------------------------------------
-    async def _ask(self, flight: Flight, looked: Looked, decision: Asking) -> None:
-        request = looked.request
-        fields = rules.forward_fields(request, drop_conditionals=True)
-        prior = decision.version if isinstance(decision, rules.Validate) else None
-        validating = prior if _renewal(decision) is Renewal.VALIDATE else None
-        if validating is not None:
-            fields += rules.conditional_fields(validating)
+    async def _ask(self, flight: Flight, errand: Errand) -> None:
+        validating = errand.validating
         requested_at = self._clock()
-        origin = await self._origins.fetch(request.method, request.url, fields, request.body)
+        request, origin = await self._final_response(errand, "GET")
         received_at = self._clock()
         try:
             if origin.head.status == 304 and validating is not None:
                 if not rules.confirms(validating, origin.head):
-                    await self._ask(flight, looked, rules.Forward("stale", "the 304 named another version"))
+                    forward = rules.Forward("stale", "the 304 named another version")
+                    await self._ask(flight, replace(errand, asking=forward))
                     return
                 freshened = rules.freshen(validating, origin.head, requested_at, received_at)
-                await self._confirm(flight, looked, freshened, origin)
-            elif failed := self.as_failure(looked, origin.head):
+                await self._confirm(flight, errand.looked, freshened, origin)
+            elif failed := self.as_failure(errand.looked, origin.head):
                 flight.resolve(failed)
                 await origin.drain()
             else:
-                await self._receive(flight, looked, origin, requested_at, received_at)
+                await self._receive(flight, errand, _Coming(request, origin, requested_at, received_at))
         finally:
             origin.abort()
 
-    async def _same_size(self, flight: Flight, looked: Looked, decision: Asking) -> bool:
+    async def _final_response(self, errand: Errand, get: str) -> tuple[Request, OriginResponse]:
+        """The response to the request, or, where the errand says so, to the last of its redirects. `get` is
+        the method used for GET (or HEAD, to learn the size only)."""
+        request = errand.looked.request
+        validating = errand.validating
+        conditions = () if validating is None else rules.conditional_fields(validating)
+        for _ in range(MAX_REDIRECTS):
+            method = get if request.method == "GET" else request.method
+            fields = rules.forward_fields(request, drop_conditionals=True) + conditions
+            origin = await self._origins.fetch(method, request.url, fields, request.body)
+            following = rules.redirected(request, origin.head) if errand.follow else None
+            if following is None:
+                return request, origin
+            await origin.drain()
+            request = following
+        raise OriginError("http_response_error", f"more than {MAX_REDIRECTS} redirects")
+
+    async def _same_size(self, flight: Flight, errand: Errand) -> bool:
         """`when_remote_changed` without validators: a HEAD whose Content-Length equals ours confirms the
         version. False: fetch it."""
-        assert isinstance(decision, rules.Validate)
-        version, requested_at = decision.version, self._clock()
-        fields = rules.forward_fields(looked.request, drop_conditionals=True)
-        origin = await self._origins.fetch("HEAD", looked.request.url, fields)
+        assert isinstance(errand.asking, rules.Validate)
+        version, requested_at = errand.asking.version, self._clock()
+        _, origin = await self._final_response(errand, "HEAD")
         await origin.drain()
         if origin.head.status != 200 or origin.size != version.body.size:
             return False
         freshened = rules.freshen(version, origin.head, requested_at, self._clock())
-        await self._confirm(flight, looked, freshened, origin)
+        await self._confirm(flight, errand.looked, freshened, origin)
         return True
 
     async def _confirm(
@@ -125,30 +178,35 @@ class Fetcher:
             version = await asyncio.wrap_future(self._store.update_version(version))
         except StoreError as error:
             log.debug("validation of %s not noted: %s", looked.key.url, error)
+        flight.result = Outcome("freshened", version)
         flight.resolve(Validated(version, origin.head.status))
         await origin.drain()
 
     # -- receiving ----------------------------------------------------------------------------------------
-    async def _receive(
-        self, flight: Flight, looked: Looked, origin: OriginResponse, requested_at: float, received_at: float
-    ) -> None:
+    async def _receive(self, flight: Flight, errand: Errand, coming: _Coming) -> None:
         """A new response: stream it to all, and into the store if it may go there."""
-        verdict = rules.storability(looked.request, origin.head, looked.policy, looked.key, received_at)
+        looked, origin = errand.looked, coming.origin
+        verdict = rules.storability(
+            looked.request, origin.head, looked.policy, looked.key, coming.received_at
+        )
         writer = None
         if isinstance(verdict, rules.DoNotStore):
             self._not_storable(looked.key.id)
         else:
             writer = self._new_body(origin.size)
         reason = verdict.reason if isinstance(verdict, rules.DoNotStore) else ""
-        draft = _draft(looked, origin, requested_at, received_at)
+        draft = _draft(errand, coming)
         spool = Spool(writer)
-        pump = asyncio.ensure_future(self._pump(origin, spool))
+        pump = asyncio.ensure_future(self._pump(flight, coming, spool))
         try:
             await self._hold(flight, looked, origin.head, spool)
-            flight.resolve(Arriving(origin.head, draft, origin.size, spool, writer is not None, reason))
+            wait = f.retry_after(origin.head.fields, self._clock())
+            stored = writer is not None
+            flight.resolve(Arriving(origin.head, draft, origin.size, spool, stored, reason, wait))
             await pump
-            if spool.ref is not None:
-                await self._keep(looked, replace(draft, body=spool.ref), verdict, spool)
+            if spool.ref is not None and _intact(origin.head, spool.ref):
+                version = replace(draft, body=spool.ref)
+                flight.result = await self._keep(looked, version, verdict, spool)
         finally:
             pump.cancel()
             spool.release()
@@ -161,12 +219,16 @@ class Fetcher:
         if isinstance(spool.error, OriginError):
             flight.resolve(Failed(spool.error))
 
-    async def _pump(self, origin: OriginResponse, spool: Spool) -> None:
+    async def _pump(self, flight: Flight, coming: _Coming, spool: Spool) -> None:
         try:
-            async for chunk in origin.chunks():
-                await spool.feed(chunk)
-                if spool.storing and spool.received > self._config.max_size // 2:
-                    spool.stop_storing()
+            chunks = resuming(self._origins, coming.request, coming.origin, self._clock)
+            async with contextlib.aclosing(chunks):
+                async for chunk in chunks:
+                    await spool.feed(chunk)
+                    if spool.storing and spool.received > self._config.max_size // 2:
+                        spool.stop_storing()
+                    if coming.origin.size is None and flight.unattended and spool.received > SMALL_REST:
+                        raise OriginError("connection_terminated", "everybody left")
             await spool.finish()
         except OriginError as error:
             spool.fail(error)
@@ -175,20 +237,24 @@ class Fetcher:
             spool.fail(OriginError("connection_terminated", f"the transfer was dropped: {error!r}"))
             raise
 
-    async def _keep(self, looked: Looked, version: Version, verdict: rules.Storability, spool: Spool) -> None:
+    async def _keep(
+        self, looked: Looked, version: Version, verdict: rules.Storability, spool: Spool
+    ) -> Outcome | None:
+        """What the store made of it; None for an error response, or where it could not be stored."""
         key, now = looked.key, self._clock()
         try:
             if isinstance(verdict, rules.StoreError):
-                version = replace(version, fresh_until=verdict.until)
+                version = replace(version, name="", fresh_until=verdict.until)
                 await asyncio.wrap_future(self._store.put_error(key, version, spool.writer, now=now))
-            else:
-                version = rules.planned(version, looked.policy, key, now)
-                retention = looked.policy.retention
-                await asyncio.wrap_future(
-                    self._store.add_version(key, version, spool.writer, retention, now=now)
-                )
+                return None
+            version = rules.planned(version, looked.policy, key, now)
+            retention = looked.policy.retention
+            return await asyncio.wrap_future(
+                self._store.add_version(key, version, spool.writer, retention, now=now)
+            )
         except StoreError as error:
             log.debug("%s not stored: %s", key.url, error)
+            return None
 
     def _new_body(self, size: int | None) -> BodyWriter | None:
         """None where there is plainly no room; a body of half the cap would push out all others."""
@@ -200,25 +266,35 @@ class Fetcher:
             return None
 
 
-def _renewal(decision: Asking) -> Renewal:
-    return decision.renewal if isinstance(decision, rules.Validate) else Renewal.REFETCH
-
-
-def _draft(looked: Looked, origin: OriginResponse, requested_at: float, received_at: float) -> Version:
+def _draft(errand: Errand, coming: _Coming) -> Version:
+    looked, origin = errand.looked, coming.origin
+    fields = f.end_to_end(origin.head.fields)
+    if coming.request.url != looked.request.url:
+        # The representation is that of the redirect's target (RFC 9110 §8.7).
+        fields = f.with_field(fields, b"Content-Location", coming.request.url.encode())
     return Version(
         resource_id=looked.key.id,
-        name="",
+        name=errand.name,
         status=origin.head.status,
         reason=origin.head.reason,
-        fields=f.end_to_end(origin.head.fields),
+        fields=fields,
         body=BodyRef("", origin.size or 0),
         request_fields=rules.without_secrets(looked.request.fields),
-        requested_at=requested_at,
-        received_at=received_at,
-        cached_at=received_at,
-        validated_at=received_at,
-        fresh_until=received_at,
+        requested_at=coming.requested_at,
+        received_at=coming.received_at,
+        cached_at=coming.received_at,
+        validated_at=coming.received_at,
+        fresh_until=coming.received_at,
     )
+
+
+def _intact(head: Response, ref: BodyRef) -> bool:
+    """Whether the bytes are those that the origin's own digest names; a body it disowns is not stored."""
+    declared = f.declared_sha256(head.fields)
+    if declared is None or declared == ref.digest:
+        return True
+    log.warning("a body does not match its Content-Digest; it is not stored")
+    return False
 
 
 def _streams(head: Response) -> bool:

@@ -17,6 +17,7 @@ from dataclasses import dataclass
 from buffy_proxy.core.model import Response, Version
 from buffy_proxy.errors import OriginError
 from buffy_proxy.spool import Spool
+from buffy_proxy.store import Outcome
 
 SMALL_REST = 4 << 20
 """Bytes: a body of which no more than this is missing is finished for the store though all clients left."""
@@ -36,6 +37,7 @@ class Arriving:
     spool: Spool
     stored: bool
     not_stored_because: str = ""
+    retry_after_s: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,12 +61,15 @@ FlightOutcome = Arriving | Validated | Failed
 
 
 class Flight:
-    """One request under way; see the module's docstring."""
+    """One request under way; see the module's docstring. `result` tells at the end what the store made of it,
+    None where nothing was stored."""
 
     def __init__(self, *, kept: bool) -> None:
         self.outcome: asyncio.Future[FlightOutcome] = asyncio.get_running_loop().create_future()
         self.kept = kept
         self.dropped = False
+        self.answered_early = False
+        self.result: Outcome | None = None
         self.task: asyncio.Task[None] | None = None
         self._clients = 0
 
@@ -86,9 +91,13 @@ class Flight:
 
     def leave(self) -> None:
         self._clients -= 1
-        if self._clients <= 0 and not self.kept and not self._worth_finishing() and self.task is not None:
+        if self.unattended and not self._worth_finishing() and self.task is not None:
             self.dropped = True
             self.task.cancel()
+
+    @property
+    def unattended(self) -> bool:
+        return self._clients <= 0 and not self.kept
 
     def _worth_finishing(self) -> bool:
         outcome = self.known()
@@ -97,7 +106,10 @@ class Flight:
         spool = outcome.spool
         if spool.complete:
             return True
-        return spool.storing and outcome.size is not None and outcome.size - spool.received <= SMALL_REST
+        if outcome.size is None:
+            # A client with a copy of its own got a 304 out of this response, and never wanted its body.
+            return spool.storing and self.answered_early
+        return spool.storing and outcome.size - spool.received <= SMALL_REST
 
 
 class Flights:

@@ -36,6 +36,9 @@ class Ledger:
         }
         for name in ("total", f"run/{run}") if run else ("total",):
             self._counts[name].update(amounts)
+        self._counts["decisions"][answer.decision] += 1
+        if answer.origin_error is not None:
+            self._counts["origin_errors"][answer.origin_error] += 1
         if resource_id is not None:
             self._used.add(resource_id)
 

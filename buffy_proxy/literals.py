@@ -164,6 +164,14 @@ def host_patterns(value: object) -> tuple[str, ...]:
     return patterns
 
 
+def url_path(value: object) -> str:
+    """A path before others, "/buffy" or "/a/b"; "" and "/" are none."""
+    text = value.strip().rstrip("/") if isinstance(value, str) else None
+    if text is None or not re.fullmatch(r"(/[A-Za-z0-9._~-]+)*", text):
+        raise ValueError(f'must be a path such as "/buffy", not {value!r}')
+    return text
+
+
 def credentials(value: object) -> tuple[str, str]:
     """User and password: "user:password" or { user = …, password = … }. Messages never quote passwords."""
     if isinstance(value, dict) and set(value) == {"user", "password"}:

@@ -21,9 +21,11 @@ import time
 from collections.abc import Iterator, Mapping
 from concurrent.futures import Future
 from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
 from typing import Any, Literal
 from urllib.parse import urlencode
 
+from buffy_proxy import bell
 from buffy_proxy.core import fields as f
 from buffy_proxy.core import rules
 from buffy_proxy.core.model import CacheKey, Request, Resource
@@ -130,6 +132,11 @@ class OrderBook:
         ]
         if old:
             self._store.put_documents(old)
+
+
+def wake(data_dir: Path) -> None:
+    """Tells the process that carries orders out that there is a new one. Never raises."""
+    bell.ring(data_dir)
 
 
 # -- what is ordered -----------------------------------------------------------------------------------------

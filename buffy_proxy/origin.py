@@ -76,9 +76,12 @@ class OriginResponse:
         if self.size is None or self.size > limit:
             self.abort()
             return
-        with contextlib.suppress(OriginError):
-            async for _ in self.chunks():
-                pass
+        try:
+            with contextlib.suppress(OriginError):
+                async for _ in self.chunks():
+                    pass
+        finally:
+            self.abort()
 
     def abort(self) -> None:
         """Closes the connection, unless the response was read to its end and gave it back already."""

@@ -12,9 +12,7 @@ that a thousand resources stored in one minute do not all come due in one minute
 from __future__ import annotations
 
 import asyncio
-import fcntl
 import logging
-import os
 import time
 from collections import Counter
 from collections.abc import Awaitable, Callable
@@ -24,9 +22,11 @@ from buffy_proxy.cache import Cache
 from buffy_proxy.core.fields import origin_of
 from buffy_proxy.core.model import Request, Resource, Version
 from buffy_proxy.core.strategies import Cron, Strategy
+from buffy_proxy.duty import on_duty
 from buffy_proxy.errors import OriginError, StoreError
 from buffy_proxy.flights import Failed
 from buffy_proxy.lookup import policy_of
+from buffy_proxy.slots import Slots
 from buffy_proxy.store import Due
 
 log = logging.getLogger("buffy.schedule")
@@ -37,44 +37,49 @@ LOOK_AHEAD = 1000
 BACKOFF_S = 30.0
 BACKOFF_MAX_S = 6 * 3600.0
 MAX_JITTER_S = 300.0
+TIDY_S = 600.0
 
 
 class Schedule:
     """`run` until cancelled."""
 
-    def __init__(self, cache: Cache, data_dir: Path, clock: Callable[[], float] = time.time) -> None:
+    def __init__(
+        self,
+        cache: Cache,
+        data_dir: Path,
+        clock: Callable[[], float] = time.time,
+        slots: Slots | None = None,
+    ) -> None:
         self._cache = cache
         self._store = cache.store
         self._limits = cache.config.refresh
+        self._slots = slots or Slots(self._limits)
         self._lock_file = data_dir / "schedule.lock"
         self._clock = clock
         self._running: dict[str, asyncio.Task[None]] = {}
-        self._hosts: Counter[str] = Counter()
+        self._tidied_at = clock()
         self._failures: Counter[str] = Counter()
         self._resting: dict[str, tuple[float, float]] = {}
 
     async def run(self, *, first_start: bool) -> None:
         """`first_start`: the server starts; it is not one of its processes coming back."""
-        handle = os.open(self._lock_file, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-        try:
-            await self._until_ours(handle)
-            if first_start:
-                await self._unless_broken(self._run_at_start)
-            while True:
-                await self._unless_broken(self._start_due)
-                await asyncio.sleep(POLL_S)
-        finally:
-            for task in self._running.values():
-                task.cancel()
-            os.close(handle)
-
-    async def _until_ours(self, handle: int) -> None:
-        while True:
+        async with on_duty(self._lock_file):
             try:
-                fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                return
-            except OSError:
-                await asyncio.sleep(POLL_S)
+                if first_start:
+                    await self._unless_broken(self._run_at_start)
+                while True:
+                    await self._unless_broken(self._start_due)
+                    self._tidy()
+                    await asyncio.sleep(POLL_S)
+            finally:
+                for task in self._running.values():
+                    task.cancel()
+
+    def _tidy(self) -> None:
+        """What nothing names any more goes after commits; an idle server looks for it now and then."""
+        if self._clock() - self._tidied_at > TIDY_S:
+            self._tidied_at = self._clock()
+            self._store.gc(self._tidied_at)
 
     async def _unless_broken(self, step: Callable[[], Awaitable[None]]) -> None:
         """A store that cannot be read now may be readable later; the schedule must outlive that."""
@@ -99,7 +104,7 @@ class Schedule:
     async def _start_due(self) -> None:
         now = self._clock()
         for due in self._store.due(now, LOOK_AHEAD):
-            if len(self._running) >= self._limits.downloads:
+            if self._slots.all_taken:
                 return
             try:
                 self._consider(due, now)
@@ -115,16 +120,15 @@ class Schedule:
             self._store.schedule(due.resource_id, due.name, None)
             return
         host = origin_of(resource.key.url)[1]
-        if self._hosts[host] >= self._limits.per_host or now < due.at + self._jitter(due, resource, version):
+        if now < due.at + self._jitter(due, resource, version) or not self._slots.take(host):
             return
-        self._hosts[host] += 1
         task = asyncio.ensure_future(self._renew(due, resource, version))
         self._running[due.resource_id] = task
         task.add_done_callback(lambda _: self._done(due.resource_id, host))
 
     def _done(self, resource_id: str, host: str) -> None:
         del self._running[resource_id]
-        self._hosts[host] -= 1
+        self._slots.release(host)
 
     def _records(self, due: Due) -> tuple[Resource | None, Version | None]:
         return self._store.resource(due.resource_id), self._store.version(due.resource_id, due.name)

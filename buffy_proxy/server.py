@@ -13,6 +13,7 @@ import errno
 import logging
 import os
 import pickle
+import select
 import signal
 import socket
 import subprocess
@@ -31,6 +32,7 @@ from buffy_proxy.worker import Job
 
 log = logging.getLogger("buffy.server")
 
+START_S = 60.0
 TERM_S = 4.0
 """Seconds that workers get between SIGTERM and SIGKILL."""
 RESTART_S = (0.1, 0.5, 1.0, 2.0, 5.0)
@@ -67,18 +69,28 @@ class Worker:
     restart_at: float = 0.0
     crashes: int = 0
     starts: int = field(default=0)
+    ready_fd: int = -1
 
     def start(self) -> None:
         fd = self.sock.fileno()
-        job = Job(self.role, self.config, fd, self.trust, self.own, first_start=self.starts == 0)
+        self.ready_fd, ready = os.pipe()
+        job = Job(self.role, self.config, fd, ready, self.trust, self.own, first_start=self.starts == 0)
+        # -P: modules in the directory where somebody starts a server are none of ours.
         command = [sys.executable, "-P", "-m", "buffy_proxy.worker"]
-        self.process = subprocess.Popen(command, stdin=subprocess.PIPE, pass_fds=[fd])
+        environ = {**os.environ, "PYTHONPATH": _module_path()}
+        self.process = subprocess.Popen(command, stdin=subprocess.PIPE, pass_fds=[fd, ready], env=environ)
+        os.close(ready)
         self.starts += 1
         self.started_at = time.monotonic()
         assert self.process.stdin is not None
         with contextlib.suppress(OSError):
             pickle.dump(job, self.process.stdin)
             self.process.stdin.flush()  # stays open: its end tells the worker that we are gone
+
+    def wait_until_ready(self, seconds: float) -> bool:
+        """False if the process ended, or did not serve in time."""
+        readable, _, _ = select.select([self.ready_fd], [], [], seconds)
+        return bool(readable) and os.read(self.ready_fd, 1) != b""
 
     def check(self, now: float) -> None:
         """Notices an end, and starts again after a pause that grows with each crash in a row."""
@@ -90,6 +102,7 @@ class Worker:
             pause = RESTART_S[min(self.crashes, len(RESTART_S) - 1)]
             log.error("the %s process ended (%s); starting it again in %g s", self.role, _ending(code), pause)
             self.process, self.restart_at = None, now + pause
+            os.close(self.ready_fd)
 
     def stop(self, deadline: float) -> None:
         if self.process is None:
@@ -112,9 +125,14 @@ def _supervise(config: Config, workers: list[Worker], proxy: Address, api: Addre
         signal.signal(number, on_signal)
     for worker in workers:
         worker.start()
-    presence.announce(config.data_dir, presence.Presence(os.getpid(), proxy, api, __version__, ca_file))
-    _print_lines(config, proxy, api)
     try:
+        for worker in workers:
+            if not worker.wait_until_ready(START_S) and not stopping:
+                print(f"buffy: the {worker.role} process did not start; see above", file=sys.stderr)
+                return 1
+        found = presence.Presence(os.getpid(), proxy, api, __version__, ca_file)
+        presence.announce(config.data_dir, found)
+        _print_lines(config, proxy, api)
         while not stopping:
             for worker in workers:
                 worker.check(time.monotonic())
@@ -154,6 +172,12 @@ def _command(config: Config, verb: str = "env") -> str:
 
     where = "" if config.data_dir == default_data_dir(os.environ) else f" --data-dir {config.data_dir}"
     return f'eval "$(buffy env{where})"' if verb == "env" else f"buffy run{where}"
+
+
+def _module_path() -> str:
+    """PYTHONPATH under which a worker finds the same modules as this process."""
+    here = str(Path(__file__).resolve().parent.parent)
+    return os.pathsep.join([here, *filter(None, [os.environ.get("PYTHONPATH")])])
 
 
 def _make_data_dir(data_dir: Path) -> None:

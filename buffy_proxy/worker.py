@@ -30,11 +30,13 @@ GRACE_S = 2.0
 
 @dataclass(frozen=True, slots=True)
 class Job:
-    """What a worker needs: `fd` is its listening socket, `trust` the PEM bundle for origins."""
+    """What a worker needs: `fd` is its listening socket, `trust` the PEM bundle for origins; a byte to
+    `ready_fd` says that it serves."""
 
     role: str
     config: Config
     fd: int
+    ready_fd: int
     trust: Path
     own_addresses: frozenset[Address]
     first_start: bool
@@ -50,6 +52,12 @@ def main() -> int:
     else:
         _api(job, sock)
     return 0
+
+
+def _say_ready(job: Job) -> None:
+    with contextlib.suppress(OSError):
+        os.write(job.ready_fd, b"1")
+        os.close(job.ready_fd)
 
 
 def _on_supervisor_gone(stop: Callable[[], object]) -> None:
@@ -70,8 +78,10 @@ async def _proxy(job: Job, sock: socket.socket) -> None:
     from buffy_proxy.addons.master import BuffyMaster
     from buffy_proxy.cache import Cache
     from buffy_proxy.ledger import Ledger
+    from buffy_proxy.order_runner import OrderRunner
     from buffy_proxy.origin import Origins
     from buffy_proxy.schedule import Schedule
+    from buffy_proxy.slots import Slots
     from buffy_proxy.store import open_store
     from buffy_proxy.trust import ssl_context
     from buffy_proxy.upstream import from_environment
@@ -91,10 +101,13 @@ async def _proxy(job: Job, sock: socket.socket) -> None:
     loop.add_signal_handler(signal.SIGTERM, master.shutdown)
     _on_supervisor_gone(master.shutdown)
     server = await listen(master, sock)
+    _say_ready(job)
     background = [asyncio.ensure_future(ledger.run())]
     if not config.offline:
-        schedule = Schedule(cache, config.data_dir)
+        slots = Slots(config.refresh)
+        schedule = Schedule(cache, config.data_dir, slots=slots)
         background.append(asyncio.ensure_future(schedule.run(first_start=job.first_start)))
+        background.append(asyncio.ensure_future(OrderRunner(cache, slots).run()))
     try:
         await master.run()
     finally:
@@ -113,6 +126,11 @@ def _api(job: Job, sock: socket.socket) -> None:
     from buffy_proxy.control_api import create_app
     from buffy_proxy.store import open_store
 
+    class Server(uvicorn.Server):
+        async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+            await super().startup(sockets)
+            _say_ready(job)
+
     config = job.config
     store = open_store(config.data_dir, max_size=config.max_size, map_size=config.map_size)
     settings = uvicorn.Config(
@@ -122,7 +140,7 @@ def _api(job: Job, sock: socket.socket) -> None:
         lifespan="off",
         timeout_graceful_shutdown=2,
     )
-    server = uvicorn.Server(settings)
+    server = Server(settings)
     _on_supervisor_gone(lambda: setattr(server, "should_exit", True))
     try:
         server.run(sockets=[sock])

@@ -3,6 +3,7 @@
 door.py         listens, one connection handler a client; runs our own layer hooks without the addon chain
 next_layer.py   which protocol follows: TLS, HTTP, a raw tunnel
 layers.py       own HTTP layers: they answer from the cache instead of opening a server connection
+http1.py        mitmproxy's HTTP/1 without its traps, for what it forwards itself
 exchange.py     one request between a layer (generators) and the cache (coroutines)
 interceptor.py  who may use the proxy, what is cached, and the edits to what mitmproxy forwards itself
 tls.py          our certificate authority, and hosts whose clients reject it

@@ -21,6 +21,7 @@ from mitmproxy.proxy.layers.http import (
     HttpLayer,
     HTTPMode,
     HttpStream,
+    RegisterHttpConnection,
     RequestHeaders,
     RequestProtocolError,
     ResponseData,
@@ -31,6 +32,7 @@ from mitmproxy.proxy.layers.http import (
 )
 
 from buffy_proxy.addons.exchange import AskHook, ChunkHook, Exchange
+from buffy_proxy.addons.http1 import replace_client
 from buffy_proxy.addons.interceptor import Interceptor
 from buffy_proxy.addons.quick import BuffyHttp1Server
 from buffy_proxy.answer import Answer
@@ -67,6 +69,11 @@ class BuffyHttpLayer(HttpLayer):
         stream = BuffyStream(self.context.fork(), stream_id, self)
         self.streams[stream_id] = stream
         yield from self.event_to_child(stream, events.Start())
+
+    def register_connection(self, command: RegisterHttpConnection) -> CommandGenerator:
+        if command.err is None:
+            replace_client(self.connections[command.connection])
+        yield from super().register_connection(command)
 
     async def window_open(self, stream_id: int) -> None:
         """Waits until an HTTP/2 client has room for more of this stream; HTTP/1 has no such window."""
@@ -181,9 +188,10 @@ class BuffyStream(HttpStream):
             interceptor.finished(self.flow, exchange)
 
     def _send_whole(self, answer: Answer) -> CommandGenerator:
-        yield self._head(answer, end_stream=not answer.content)
-        if answer.content:
-            yield SendHttp(ResponseData(self.stream_id, answer.content), self.context.client)
+        content = b"" if self.flow.request.method == "HEAD" else answer.content
+        yield self._head(answer, end_stream=not content)
+        if content:
+            yield SendHttp(ResponseData(self.stream_id, content), self.context.client)
         yield from self._end()
 
     def _send_streamed(self, exchange: Exchange, answer: Answer) -> CommandGenerator:

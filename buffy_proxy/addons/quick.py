@@ -15,6 +15,7 @@ from mitmproxy.proxy import commands, events
 from mitmproxy.proxy.context import Context
 from mitmproxy.proxy.layers.http import Http1Server, HTTPMode
 
+from buffy_proxy.addons.http1 import WithoutTrailers
 from buffy_proxy.core import fields as f
 from buffy_proxy.core.head import RequestHead, parse_request_head
 
@@ -22,7 +23,7 @@ if TYPE_CHECKING:
     from buffy_proxy.addons.layers import BuffyHttpLayer
 
 
-class BuffyHttp1Server(Http1Server):
+class BuffyHttp1Server(WithoutTrailers, Http1Server):
     """mitmproxy's HTTP/1 server with a short cut."""
 
     def __init__(self, context: Context, http_layer: BuffyHttpLayer) -> None:
@@ -54,7 +55,8 @@ class BuffyHttp1Server(Http1Server):
     def _target_uri(self, head: RequestHead) -> str | None:
         try:
             if self._layer.mode is HTTPMode.regular:
-                return f.normalise_url(head.target) if head.target.startswith("http://") else None
+                usable = head.target.startswith("http://") and "@" not in head.target.split("/", 3)[2]
+                return f.normalise_url(head.target) if usable else None
             address = self.context.server.address
             if address is None or not head.target.startswith("/"):
                 return None

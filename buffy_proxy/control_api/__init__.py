@@ -4,21 +4,36 @@ from __future__ import annotations
 
 from fastapi import FastAPI
 from fastapi_offline import FastAPIOffline
+from starlette.middleware import Middleware
 
 from buffy_proxy import __version__
 from buffy_proxy.config import Config
-from buffy_proxy.control_api import health
+from buffy_proxy.control_api import description, health, metrics, problems, requests, responses
+from buffy_proxy.control_api.desk import Desk
+from buffy_proxy.control_api.digests import Digests
+from buffy_proxy.control_api.gate import Gate
+from buffy_proxy.control_api.shelf import Shelf
+from buffy_proxy.control_api.translate import Translator
 from buffy_proxy.store import Store
-
-DESCRIPTION = """
-Buffy is a versioned cache between a program and the web. This API is its second door: explicit access to
-what the proxy stored, over the same store.
-"""
 
 
 def create_app(store: Store, config: Config) -> FastAPI:
     """The application; `store` stays the caller's to close."""
     # FastAPI's own documentation page loads its script from a CDN; people without a link must see it too.
-    app: FastAPI = FastAPIOffline(title="Buffy", version=__version__, description=DESCRIPTION)
+    app: FastAPI = FastAPIOffline(
+        title="Buffy",
+        version=__version__,
+        description=description.TEXT,
+        openapi_tags=description.TAGS,
+        root_path=config.api_root_path,
+        middleware=[Middleware(Gate, config=config)],
+    )
+    problems.install(app)
+    desk, shelf = Desk(store, config), Shelf(store)
+    out = Translator(desk, Digests(store), store.secret)
+    app.include_router(requests.router(store, desk, shelf, out))
+    app.include_router(responses.router(store, shelf, out))
     app.include_router(health.router(store, config))
+    app.include_router(metrics.router(store))
+    description.complete(app, secured=config.api_credentials is not None)
     return app

@@ -9,6 +9,7 @@ from pydantic import BaseModel, Field
 
 from buffy_proxy import __version__
 from buffy_proxy.config import Config
+from buffy_proxy.control_api.problems import documented
 from buffy_proxy.store import Store
 
 
@@ -26,9 +27,9 @@ class Health(BaseModel):
 
 
 def router(store: Store, config: Config) -> APIRouter:
-    routes = APIRouter(tags=["health"])
+    routes = APIRouter(tags=["operation"])
 
-    @routes.get("/health", summary="Is the server up, and how full is its store?")
+    @routes.get("/health", summary="Is the server up, and how full is its store?", responses=documented())
     def health() -> Health:
         usage = store.usage()
         return Health(

@@ -6,6 +6,7 @@ and the fields Buffy adds live in modules of their own and are offered here too.
 
 from __future__ import annotations
 
+import base64
 import re
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Final
@@ -41,6 +42,7 @@ __all__ = [
     "combined",
     "connection_options",
     "content_range",
+    "declared_sha256",
     "delta_seconds",
     "directives",
     "end_to_end",
@@ -244,6 +246,16 @@ def retry_after(fields: Fields, now: float) -> float | None:
         return float(seconds)
     date = http_date(value, now)
     return None if date is None else max(0.0, date - now)
+
+
+_SHA256: Final = re.compile(rb"(?:^|[, \t])sha-256\s*=\s*:([A-Za-z0-9+/]{43}=):")
+
+
+def declared_sha256(fields: Fields) -> str | None:
+    """The lower-case hex sha-256 that the sender declares for the content (Content-Digest, RFC 9530 §2);
+    None if there is none, or none in a valid form."""
+    match = _SHA256.search(combined(fields, b"content-digest") or b"")
+    return None if match is None else base64.b64decode(match[1]).hex()
 
 
 def _listed(value: bytes | None) -> frozenset[bytes]:

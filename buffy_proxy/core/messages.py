@@ -5,6 +5,7 @@ Neither function sets the framing of an answer (Content-Length, Content-Range): 
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Final
 from urllib.parse import urljoin
 
@@ -22,6 +23,7 @@ from buffy_proxy.core.fields import (
     without,
 )
 from buffy_proxy.core.freshness import current_age
+from buffy_proxy.core.keys import without_secrets
 from buffy_proxy.core.model import Fields, Request, Response, Version
 
 SAFE: Final = frozenset({"GET", "HEAD", "OPTIONS", "TRACE", "PRI", "PROPFIND", "QUERY", "REPORT", "SEARCH"})
@@ -62,6 +64,30 @@ def answer_fields(
 
 _OURS: Final = HOP_BY_HOP | {b"age"}
 _COOKIES: Final = frozenset({b"set-cookie", b"set-cookie2"})
+
+
+REDIRECTS: Final = frozenset({301, 302, 303, 307, 308})
+
+
+def redirected(request: Request, response: Response) -> Request | None:
+    """The request that follows a redirect (RFC 9110 §15.4); None where there is nothing to follow.
+
+    303, and 301 or 302 after POST, turn into a GET without body. Credentials stay with their origin.
+    """
+    location = first(response.fields, b"location")
+    if response.status not in REDIRECTS or location is None:
+        return None
+    try:
+        url = normalise_url(urljoin(request.url, location.decode("utf-8", "surrogateescape")))
+    except ValueError:
+        return None
+    method, body, fields = request.method, request.body, request.fields
+    if (response.status == 303 and method != "HEAD") or (response.status in (301, 302) and method == "POST"):
+        method, body = "GET", b""
+        fields = without(fields, (b"content-type", b"content-length", b"content-encoding"))
+    if origin_of(url) != origin_of(request.url):
+        fields = without_secrets(fields)
+    return replace(request, method=method, url=url, body=body, fields=fields)
 
 
 def invalidated_urls(request: Request, response: Response) -> list[str]:

@@ -38,7 +38,7 @@ from buffy_proxy.core.conditional import (
 from buffy_proxy.core.fields import Fwd, Unsatisfiable, delta_seconds, directives, first, names
 from buffy_proxy.core.freshness import current_age, freshness_lifetime, has_validator
 from buffy_proxy.core.keys import SECRET_FIELDS, cache_key, redact_url, without_secrets
-from buffy_proxy.core.messages import answer_fields, forward_fields, invalidated_urls
+from buffy_proxy.core.messages import answer_fields, forward_fields, invalidated_urls, redirected
 from buffy_proxy.core.model import CacheKey, Request, Version
 from buffy_proxy.core.policy import Policy
 from buffy_proxy.core.storing import DoNotStore, Storability, Store, StoreError, storability
@@ -75,6 +75,7 @@ __all__ = [
     "planned",
     "precondition",
     "redact_url",
+    "redirected",
     "storability",
     "without_secrets",
 ]

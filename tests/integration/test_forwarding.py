@@ -9,6 +9,7 @@ import pytest
 from tests.support import answers
 from tests.support.buffy import Buffy
 from tests.support.origin import Origin
+from tests.support.procs import wait_until
 from tests.support.wire import Reply, connect
 
 NOT_FORWARDED = [
@@ -90,6 +91,18 @@ def test_every_answer_has_a_cache_status_and_age_when_stored(
     assert 0 <= int(hit.get("age") or "-1") < 10
     post = server.request("POST", url, body=b"a")
     assert post.cache.fwd == "method"
+
+
+def test_one_log_line_a_request_with_its_cache_status(server: Buffy, either: Origin, path: str) -> None:
+    url = either.on(path, answers.fixed(b"x", answers.FRESH))
+    replies = [server.get(url) for _ in range(2)]
+    wait_until(lambda: len(lines_of(server, url)) == 2, 5)
+    for line, reply in zip(lines_of(server, url), replies, strict=True):
+        assert " 200 " in line and reply.cache.raw.partition("; ttl")[0] in line
+
+
+def lines_of(server: Buffy, url: str) -> list[str]:
+    return [line for line in server.log().splitlines() if url in line]
 
 
 def end_to_end(reply: Reply) -> list[tuple[str, str]]:

@@ -154,6 +154,18 @@ def test_sigterm_ends_it_within_5_seconds_and_nothing_is_lost(
     server.check_store()
 
 
+def test_sigterm_lets_an_answer_finish_and_keeps_it(buffy: Factory, origin: Origin, path: str) -> None:
+    url = origin.on(path, answers.sized([b"a" * 1000, 0.5, b"b" * 1000], answers.FRESH))
+    server = buffy()
+    with server.open(url) as client:
+        server.send(client, "GET", url)
+        reply = client.head()
+        server.stop()
+        assert b"".join(client.body_chunks(reply)) == b"a" * 1000 + b"b" * 1000
+    server.start()
+    assert server.get(url, user="mode=offline").status == 200
+
+
 def test_private_keys_and_the_data_directory_are_the_owners_alone(buffy: Factory) -> None:
     server = buffy()
     keys = [

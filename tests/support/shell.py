@@ -4,17 +4,21 @@ from __future__ import annotations
 
 import asyncio
 import ssl
+import time
 from collections.abc import AsyncIterator, Coroutine
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
+
+import pytest
 
 from buffy_proxy.answer import Answer
 from buffy_proxy.cache import Cache
 from buffy_proxy.config import Config, Timeouts, load
 from buffy_proxy.core.fields import normalise_url
 from buffy_proxy.core.model import Fields, Request
-from buffy_proxy.origin import Origins
+from buffy_proxy.errors import OriginError
+from buffy_proxy.origin import OriginResponse, Origins
 from buffy_proxy.store import Store
 from buffy_proxy.store.memory import MemoryStore
 from buffy_proxy.upstream import UpstreamProxies
@@ -24,10 +28,10 @@ QUICK = Timeouts(connect_s=2.0, first_byte_s=2.0, idle_s=2.0)
 
 
 class Clock:
-    """A clock that stands until it is moved."""
+    """A clock that stands until it is moved; it starts now, since scripted origins send the real date."""
 
-    def __init__(self, now: float = 1_800_000_000.0) -> None:
-        self.now = now
+    def __init__(self) -> None:
+        self.now = float(int(time.time()))
 
     def __call__(self) -> float:
         return self.now
@@ -82,3 +86,37 @@ async def body(answer: Answer) -> bytes:
 
 def status(answer: Answer) -> CacheStatus:
     return CacheStatus.parse(answer.cache_status.decode())
+
+
+# -- the client towards origins
+
+HOST = ((b"Host", b"x"),)
+
+
+async def fetch(origins: Origins, url: str, method: str = "GET", body: bytes = b"") -> OriginResponse:
+    length = ((b"Content-Length", b"%d" % len(body)),) if body else ()
+    return await origins.fetch(method, url, (*HOST, *length), body)
+
+
+async def read(response: OriginResponse) -> bytes:
+    return b"".join([chunk async for chunk in response.chunks()])
+
+
+async def word(origins: Origins, url: str, method: str = "GET") -> str:
+    """The error type with which a request fails, whether at its head or in its body."""
+    with pytest.raises(OriginError) as caught:
+        await read(await fetch(origins, url, method))
+    return caught.value.word
+
+
+def raw(*lines: str, body: bytes = b"") -> bytes:
+    return "\r\n".join([*lines, "", ""]).encode() + body
+
+
+async def landed(made: Cache, request: Request) -> Answer:
+    """The answer to a request, after all of the one before is committed."""
+    answer = await made.open(request)
+    await body(answer)
+    while len(made.flights):
+        await asyncio.sleep(0.005)
+    return answer

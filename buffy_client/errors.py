@@ -3,7 +3,7 @@
 BuffyError
 ├── BuffyUsageError          arguments that exclude each other, a call before order()     (a ValueError)
 ├── BuffyServerError         the server answered with an error; `status` and `detail` tell which
-│   └── BuffyUnreachableError   no server answers there         (a requests.exceptions.ConnectionError)
+│   └── BuffyUnreachableError   no server answers there    (a ConnectionError, of Python and of requests)
 ├── BuffyCacheEmptyError     no version can answer: the download failed and none is stored
 ├── BuffyForcedVersionError  a forced version, tag or pin does not exist                  (a ValueError)
 ├── BuffyDownloadError       content did not arrive whole, or a direct download failed for good
@@ -34,7 +34,7 @@ class BuffyServerError(BuffyError):
         self.status, self.detail = status, detail
 
 
-class BuffyUnreachableError(BuffyServerError, requests.exceptions.ConnectionError):
+class BuffyUnreachableError(BuffyServerError, requests.exceptions.ConnectionError, ConnectionError):
     """Nothing that speaks v1 answers at the server's address."""
 
 

@@ -73,7 +73,7 @@ class Link:
         try:
             answer = self._send(method, url, stream=stream, timeout=timeout, verify=verify, **prepared)
         except (requests.exceptions.ConnectionError, requests.exceptions.Timeout) as error:
-            raise BuffyUnreachableError(_unreachable(ours.api_url, error)) from error
+            raise BuffyUnreachableError(_unreachable(ours.api_url, _cause(error))) from error
         if answer.status_code in GATEWAY_FAILURES and "problem" not in answer.headers.get("content-type", ""):
             raise BuffyUnreachableError(
                 _unreachable(ours.api_url, f"a gateway answered {answer.status_code}")
@@ -114,5 +114,12 @@ def _told(params: Mapping[str, Any] | None) -> dict[str, Any]:
     return {name: str(value).lower() if isinstance(value, bool) else value for name, value in known.items()}
 
 
-def _unreachable(url: str, why: object) -> str:
+def _cause(error: Exception) -> str:
+    """What urllib3 says, without the names of its objects."""
+    inner = error.args[0] if error.args else error
+    text = str(getattr(inner, "reason", inner))
+    return text.partition("): ")[2] or text
+
+
+def _unreachable(url: str, why: str) -> str:
     return f"no Buffy server answers at {url} ({why}): start one with `buffy serve`, or correct the address"

@@ -114,11 +114,11 @@ class Order:
         """Asks once how far it is; holds for up to `poll_s` seconds until it is done, if the server can."""
         began = time.monotonic()
         seconds = int(deadline.left(poll_s or 1)) if poll_s else 0
-        found = self._ask(lambda: self._api.version(self.ticket, pending.version, seconds))
+        found = self._ask(lambda: self._api.version(self.ticket, pending.version, seconds), deadline)
         if found is None:
             log.info("the server forgot version %s of %s: ordered again", pending.version, self._wanted.url)
             deadline.sleep(_pause(turns))
-            self._ask(self._place)
+            self._ask(self._place, deadline)
             return
         self._chosen = found
         if found.pending and time.monotonic() - began < min(1, seconds or 1) / 2:  # a server that cannot hold
@@ -158,9 +158,9 @@ class Order:
         what = f"version {response.version} of {self._wanted.url}"
         return Transfer(what, opened, patience, digest)
 
-    def _ask(self, call: Callable[[], Result]) -> Result:
+    def _ask(self, call: Callable[[], Result], deadline: Deadline | None = None) -> Result:
         """The call's result, however often the server has to be asked within the outage it may have."""
-        end, turns = time.monotonic() + self._outage, 0
+        end, turns, by = time.monotonic() + self._outage, 0, deadline or Deadline(None, "")
         while True:
             try:
                 result = call()
@@ -168,7 +168,7 @@ class Order:
                 self.down = error
                 if time.monotonic() > end:
                     raise
-                time.sleep(_pause(turns := turns + 1))
+                by.sleep(_pause(turns := turns + 1))
             else:
                 self.down = None
                 return result

@@ -5,7 +5,9 @@ from __future__ import annotations
 import sys
 import time
 from importlib import import_module
+from pathlib import PurePosixPath
 from typing import Any, Protocol
+from urllib.parse import urlsplit
 
 
 class Bar(Protocol):
@@ -70,10 +72,12 @@ class RichBar:
         self._progress.stop()
 
 
-def bar(wanted: bool, name: str) -> Bar:
-    """`name` stands before the bar. Not wanted: one that shows nothing."""
+def bar(wanted: bool, url: str) -> Bar:
+    """The last part of `url` stands before the bar. Not wanted: one that shows nothing."""
     if not wanted:
         return NoBar()
+    parts = urlsplit(url)
+    name = (PurePosixPath(parts.path).name or parts.netloc)[:40]
     try:
         rich = import_module("rich.progress")
     except ImportError:

@@ -8,6 +8,7 @@ import tempfile
 from collections.abc import Iterator
 from contextlib import closing
 from dataclasses import fields, replace
+from functools import partial
 from os import PathLike
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO, overload
@@ -23,12 +24,14 @@ from buffy_client.order import Order
 from buffy_client.progress import Bar, bar
 from buffy_client.retry import Deadline, Patience
 from buffy_client.strategies import RequestCacheConfiguration
+from buffy_client.transfer import Restart
 
 if TYPE_CHECKING:
     from buffy_client.client import BuffyPyClient
 
 log = logging.getLogger(__package__)
 CHUNK = 65536
+PAGE = 1000
 TAG = re.compile(r"[A-Za-z0-9_-]{2,64}\Z")
 AnyPath = str | PathLike[str]
 
@@ -221,6 +224,8 @@ class Request:
             for chunk in decoded(transfer, what, size):
                 shown.show(transfer.position, transfer.total)
                 yield chunk
+        except Restart as error:
+            raise BuffyDownloadError(f"{what}: {error}: fetch it again") from error
         except BuffyDownloadError as error:
             raise (order.down or error) from error
 
@@ -244,9 +249,18 @@ class Request:
     def list_cached_response_versions(
         self, status: str | None = "ready", tag: str | None = None, skip: int = 0, limit: int | None = 10
     ) -> list[Response]:
-        """The versions that the server has, newest first; None is no filter. Raises BuffyServerError."""
+        """The versions that the server has, newest first; None is no filter and no limit.
+
+        Raises BuffyServerError.
+        """
         order = self._placed("list the versions")
-        return self._client.api.versions(order.ticket, status=status, tag=tag, skip=skip, limit=limit)
+        ask = partial(self._client.api.versions, order.ticket, status=status, tag=tag)
+        if limit is not None:
+            return ask(skip=skip, limit=limit)
+        found: list[Response] = []
+        while page := ask(skip=skip + len(found), limit=PAGE):
+            found += page
+        return found
 
     list_cached_versions = list_cached_response_versions
 

@@ -26,7 +26,7 @@ from buffy_proxy.config import Config
 from buffy_proxy.core import fields as f
 from buffy_proxy.core import rules
 from buffy_proxy.core.model import Request, Resource, Response, Version
-from buffy_proxy.errors import BodyMissing, OriginError, StoreError
+from buffy_proxy.errors import OriginError, StoreError
 from buffy_proxy.fetch import Asking, Errand, Fetcher
 from buffy_proxy.flights import Arriving, Failed, Flight, Flights, Validated
 from buffy_proxy.lookup import Looked, explain, look_up, policy_of
@@ -68,10 +68,14 @@ class Cache:
             if flight := self._landing(looked.key.id):
                 await flight.ended(LANDING_S)
                 looked = look_up(self.store, self.config, request)
+            decision = looked.decide(self._clock())
         except StoreError as error:
             log.error("cannot read the store, forwarding: %s", error)
             return await self._pass_on(_Asked(request, None, "bypass"), "the store cannot be read")
-        return await self._answer(looked)
+        except Exception:
+            log.exception("cannot decide, forwarding")
+            return await self._pass_on(_Asked(request, None, "bypass"), "internal error")
+        return await self._answer(looked, decision)
 
     def open_now(self, request: Request) -> Answer | None:
         """The answer, where the store has it and nothing needs to be awaited; None: use `open`."""
@@ -85,18 +89,21 @@ class Cache:
                 answer.close()
         except StoreError:
             pass
+        except Exception:
+            log.exception("cannot answer at once")
         return None
 
-    async def _answer(self, looked: Looked) -> Answer:
-        match looked.decide(self._clock()):
+    async def _answer(self, looked: Looked, decision: rules.Decision) -> Answer:
+        match decision:
             case rules.Serve() as serve:
                 try:
                     return self._serve(looked, serve.version, detail=serve.detail)
-                except BodyMissing:
+                except StoreError as error:
+                    if looked.request.offline:
+                        return _unavailable(looked.key.url, f"offline, and {error}")
                     return await self._fly(looked, rules.Forward("miss", "the stored body is gone"))
             case rules.Unavailable() as none:
-                text = f"Buffy has no answer for {looked.key.url}: {none.reason}.\n"
-                return plain(504, text, f.cache_status(fwd="miss", detail=none.reason))
+                return _unavailable(looked.key.url, none.reason)
             case rules.Validate() | rules.Forward() as asking:
                 if looked.request.method == "HEAD" or asking.fwd in ("method", "bypass", "partial"):
                     asked = _Asked(looked.request, looked, asking.fwd)
@@ -149,8 +156,8 @@ class Cache:
                     # Those who waited in vain and have nothing stored ask for themselves.
                     if not collapsed or looked.fallback(self._clock()) is not None:
                         return self._instead(_Asked(looked.request, looked, asking.fwd), outcome)
-        except BodyMissing:
-            pass
+        except StoreError:
+            pass  # the stored body is gone
         finally:
             if answer is None or answer.stream is None:
                 flight.leave()
@@ -224,7 +231,7 @@ class Cache:
                 answer = self._serve(looked, version, detail=detail, forwarded=forwarded)
                 answer.origin_error = failed.error.word
                 return answer
-            except BodyMissing:
+            except StoreError:
                 log.warning("the body of a stored version of %s is gone", looked.key.url)
         return gateway_error(self._shown(asked), asked.fwd, failed.error)
 
@@ -237,6 +244,8 @@ class Cache:
     async def _pass_on(self, asked: _Asked, reason: str) -> Answer:
         """Forwards one request as it is; nothing is stored."""
         request = asked.request
+        if request.offline:
+            return _unavailable(self._shown(asked), f"offline, and {reason}")
         fields = rules.forward_fields(request, drop_conditionals=False)
         try:
             origin = await self._origins.fetch(request.method, request.url, fields, request.body)
@@ -320,6 +329,11 @@ class _Asked:
     request: Request
     looked: Looked | None
     fwd: f.Fwd
+
+
+def _unavailable(url: str, reason: str) -> Answer:
+    text = f"Buffy has no answer for {url}: {reason}.\n"
+    return plain(504, text, f.cache_status(fwd="miss", detail=reason))
 
 
 def failure_in(flight: Flight) -> Failed | None:

@@ -55,6 +55,10 @@ class Errand:
     name: str = ""
     follow: bool = False
 
+    def planned(self, version: Version, now: float) -> Version:
+        """With what the strategy plans; the request of an order is on record and can be repeated."""
+        return rules.planned(version, self.looked.policy, self.looked.key, now, repeatable=self.follow)
+
     @property
     def renewal(self) -> Renewal:
         return self.asking.renewal if isinstance(self.asking, rules.Validate) else Renewal.REFETCH
@@ -131,7 +135,7 @@ class Fetcher:
                     await self._ask(flight, replace(errand, asking=forward))
                     return
                 freshened = rules.freshen(validating, origin.head, requested_at, received_at)
-                await self._confirm(flight, errand.looked, freshened, origin)
+                await self._confirm(flight, errand, freshened, origin)
             elif failed := self.as_failure(errand.looked, origin.head):
                 flight.resolve(failed)
                 await origin.drain()
@@ -167,17 +171,17 @@ class Fetcher:
         if origin.head.status != 200 or origin.size != version.body.size:
             return False
         freshened = rules.freshen(version, origin.head, requested_at, self._clock())
-        await self._confirm(flight, errand.looked, freshened, origin)
+        await self._confirm(flight, errand, freshened, origin)
         return True
 
     async def _confirm(
-        self, flight: Flight, looked: Looked, freshened: Version, origin: OriginResponse
+        self, flight: Flight, errand: Errand, freshened: Version, origin: OriginResponse
     ) -> None:
-        version = rules.planned(freshened, looked.policy, looked.key, self._clock())
+        version = errand.planned(freshened, self._clock())
         try:
             version = await asyncio.wrap_future(self._store.update_version(version))
         except StoreError as error:
-            log.debug("validation of %s not noted: %s", looked.key.url, error)
+            log.debug("validation of %s not noted: %s", errand.looked.key.url, error)
         flight.result = Outcome("freshened", version)
         flight.resolve(Validated(version, origin.head.status))
         await origin.drain()
@@ -206,10 +210,10 @@ class Fetcher:
             await pump
             if spool.ref is not None and _intact(origin.head, spool.ref):
                 version = replace(draft, body=spool.ref)
-                flight.result = await self._keep(looked, version, verdict, spool)
+                flight.result = await self._keep(errand, version, verdict, spool)
         finally:
             pump.cancel()
-            spool.release()
+            flight.when_left(spool.release)
 
     async def _hold(self, flight: Flight, looked: Looked, head: Response, spool: Spool) -> None:
         """Where a stored version could answer instead: a moment to see whether the new one comes whole."""
@@ -238,16 +242,17 @@ class Fetcher:
             raise
 
     async def _keep(
-        self, looked: Looked, version: Version, verdict: rules.Storability, spool: Spool
+        self, errand: Errand, version: Version, verdict: rules.Storability, spool: Spool
     ) -> Outcome | None:
         """What the store made of it; None for an error response, or where it could not be stored."""
-        key, now = looked.key, self._clock()
+        looked, now = errand.looked, self._clock()
+        key = looked.key
         try:
             if isinstance(verdict, rules.StoreError):
                 version = replace(version, name="", fresh_until=verdict.until)
                 await asyncio.wrap_future(self._store.put_error(key, version, spool.writer, now=now))
                 return None
-            version = rules.planned(version, looked.policy, key, now)
+            version = errand.planned(version, now)
             retention = looked.policy.retention
             return await asyncio.wrap_future(
                 self._store.add_version(key, version, spool.writer, retention, now=now)

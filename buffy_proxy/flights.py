@@ -72,6 +72,7 @@ class Flight:
         self.result: Outcome | None = None
         self.task: asyncio.Task[None] | None = None
         self._clients = 0
+        self._when_left: list[Callable[[], None]] = []
 
     def resolve(self, outcome: FlightOutcome) -> None:
         if not self.outcome.done():
@@ -94,6 +95,15 @@ class Flight:
         if self.unattended and not self._worth_finishing() and self.task is not None:
             self.dropped = True
             self.task.cancel()
+        while self._clients <= 0 and self._when_left:
+            self._when_left.pop()()
+
+    def when_left(self, act: Callable[[], None]) -> None:
+        """Calls `act` as soon as nobody attends: who waits for the outcome has yet to read the body."""
+        if self._clients <= 0:
+            act()
+        else:
+            self._when_left.append(act)
 
     @property
     def unattended(self) -> bool:
@@ -145,9 +155,11 @@ class Flights:
         return flight
 
     def get(self, key_id: str) -> Flight | None:
-        """The flight under way; one that was dropped is of no use to newcomers."""
+        """The flight under way; one that was dropped or has just ended is of no use to newcomers."""
         flight = self._flights.get(key_id)
-        return None if flight is None or flight.dropped else flight
+        if flight is None or flight.dropped or (flight.task is not None and flight.task.done()):
+            return None
+        return flight
 
     def __len__(self) -> int:
         return len(self._tasks)

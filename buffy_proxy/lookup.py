@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import math
 import time
 from collections.abc import Sequence
@@ -12,6 +13,8 @@ from buffy_proxy.core import rules, strategies, versions
 from buffy_proxy.core.model import CacheKey, Request, Resource, Retention, Version
 from buffy_proxy.core.policy import Policy
 from buffy_proxy.store import Store
+
+log = logging.getLogger("buffy.cache")
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,7 +62,14 @@ def policy_of(config: Config, request: Request, resource: Resource | None) -> Po
         int(stored.get("max_cached_unpinned_versions", default.max_cached_unpinned_versions)),
         int(stored.get("max_cached_pinned_versions", default.max_cached_pinned_versions)),
     )
-    strategy = strategies.from_json(stored["recaching_strategy"])
+    try:
+        strategy = strategies.from_json(stored["recaching_strategy"])
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        # A plugin may be gone. The resource is still there, and its clients want an answer.
+        log.warning(
+            "the order for %s cannot be followed, %s applies: %r", resource.key.url, policy.source, error
+        )
+        return policy
     return replace(policy, strategy=strategy, retention=retention, source="its order")
 
 

@@ -174,6 +174,7 @@ class Origins:
     # -- connecting ---------------------------------------------------------------------------------------
     def _route(self, url: str) -> Route:
         scheme, host, port = origin_of(url)
+        host = host.strip("[]")  # an IPv6 address
         if (host, port) in self._own:
             raise OriginError("proxy_loop_detected", f"{host}:{port} is this proxy itself")
         return Route(scheme, host, port, self._proxies.for_origin(scheme, host, port))

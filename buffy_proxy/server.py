@@ -1,6 +1,6 @@
 """`buffy serve`: the composition root and supervisor.
 
-This process makes the data directory and the certificate authority, binds the listening sockets, and starts
+This process makes the data directory, binds the listening sockets, and starts
 one process for the proxy and one for the control API. Each inherits its socket, so when one dies its clients
 queue in the kernel until its successor runs, and the other does not notice. This process itself serves
 nobody; it can only restart, announce and end them.
@@ -45,9 +45,7 @@ def serve(config: Config) -> int:
     _make_data_dir(config.data_dir)
     configure_logging(config.log_level)
     proxy, api = _bind("proxy", config.proxy), _bind("api", config.api)
-    from buffy_proxy.addons.tls import ensure_ca
-
-    ca_file = ensure_ca(config.data_dir)
+    _, ca_file = trust.ca_files(config.data_dir)
     trusted = trust.write_bundle(config.data_dir / "trust.pem", trust.origin_bundle(os.environ))
     _tidy_store(config)
     own = _own_addresses(proxy)

@@ -49,6 +49,11 @@ class Roots:
     skipped: tuple[str, ...] = ()
 
 
+def ca_files(data_dir: Path) -> tuple[Path, Path]:
+    """Buffy's own authority: the file with the private key, and the certificate to give to clients."""
+    return data_dir / "ca" / "buffy-ca.pem", data_dir / "ca" / "buffy-ca-cert.pem"
+
+
 def gather(paths: Iterable[Path]) -> Roots:
     """The certificates in files and directories. Never raises: what is unusable is in `skipped`."""
     found: dict[bytes, None] = {}

@@ -76,6 +76,7 @@ async def _proxy(job: Job, sock: socket.socket) -> None:
     from buffy_proxy.addons.door import listen
     from buffy_proxy.addons.interceptor import Interceptor
     from buffy_proxy.addons.master import BuffyMaster
+    from buffy_proxy.addons.tls import ensure_ca
     from buffy_proxy.cache import Cache
     from buffy_proxy.ledger import Ledger
     from buffy_proxy.order_runner import OrderRunner
@@ -87,6 +88,7 @@ async def _proxy(job: Job, sock: socket.socket) -> None:
     from buffy_proxy.upstream import from_environment
 
     config = job.config
+    ensure_ca(config.data_dir)
     store = open_store(config.data_dir, max_size=config.max_size, map_size=config.map_size)
     upstream = from_environment(os.environ, config.upstream_proxy)
     origins = Origins(

@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
 
+from buffy_proxy.core.model import BodyRef, Version
+from buffy_proxy.errors import BodyMissing, OriginError, StoreUnusable
+from buffy_proxy.store import BodyReader, open_store
 from buffy_proxy.store.memory import MemoryStore
 from tests.support import answers
 from tests.support.bodies import piece
@@ -51,6 +55,96 @@ def test_a_stored_version_answers_when_the_origin_fails(
             if word:
                 none = await made.open(get(url, group="elsewhere"))
                 assert none.status == 502 and status(none).detail == word
+
+    run(test())
+
+
+@pytest.mark.parametrize("size", [5_000, 100_000])
+@pytest.mark.parametrize(
+    "fields", [answers.FRESH, {"Cache-Control": "no-store"}], ids=["stored", "not stored"]
+)
+def test_the_bytes_of_a_body_that_is_cut_arrive(
+    origin: Origin, path: str, tmp_path: Path, size: int, fields: dict[str, str]
+) -> None:
+    """Though the flight may be over before its clients have come to read."""
+    url = origin.on(path, answers.truncated(bytes(size), 9_000_000, fields))
+
+    async def test() -> None:
+        async with cache(tmp_path, store=open_store(tmp_path, max_size=1 << 30, map_size=1 << 26)) as made:
+            opened = await asyncio.gather(*(made.open(get(url)) for _ in range(3)))
+            for answer in opened:
+                got = 0
+                assert answer.stream is not None
+                with pytest.raises(OriginError):
+                    async for chunk in answer.stream:
+                        got += len(chunk)
+                assert got == size
+                answer.close()
+            while len(made.flights):
+                await asyncio.sleep(0.005)
+            assert not list((tmp_path / "tmp").iterdir())
+            made.store.close()
+
+    run(test())
+
+
+class Sick(MemoryStore):
+    """A store whose bodies, or all of which, cannot be read."""
+
+    def __init__(self, what: str) -> None:
+        super().__init__()
+        self.what = what
+
+    def versions(self, resource_id: str) -> Sequence[Version]:
+        if self.what == "records":
+            raise StoreUnusable("cannot be read")
+        return super().versions(resource_id)
+
+    def open_body(self, ref: BodyRef) -> BodyReader:
+        if self.what == "bodies":
+            raise StoreUnusable("cannot be read")
+        if self.what == "missing":
+            raise BodyMissing("is not there")
+        return super().open_body(ref)
+
+    def error_response(self, resource_id: str) -> Version | None:
+        if self.what == "bug":
+            raise ZeroDivisionError
+        return super().error_response(resource_id)
+
+
+@pytest.mark.parametrize("what", ["records", "bodies", "missing", "bug"])
+def test_a_store_that_cannot_be_read_costs_no_answer(
+    origin: Origin, path: str, tmp_path: Path, what: str
+) -> None:
+    url = origin.on(path, answers.fixed(b"good", answers.FRESH))
+
+    async def test() -> None:
+        store = Sick("")
+        async with cache(tmp_path, store=store) as made:
+            await landed(made, get(url))
+            store.what = what
+            assert made.open_now(get(url)) is None
+            assert await body(await made.open(get(url))) == b"good"
+            assert origin.hits(path) == 2
+            offline = await made.open(get(url, offline=True))
+            assert (offline.status, origin.hits(path)) == (504, 2), "offline opens no connection"
+
+    run(test())
+
+
+def test_an_order_with_an_unknown_strategy_falls_back_to_the_rules(
+    origin: Origin, path: str, tmp_path: Path
+) -> None:
+    url = origin.on(path, answers.fixed(b"good", answers.FRESH))
+
+    async def test() -> None:
+        async with cache(tmp_path) as made:
+            await landed(made, get(url))
+            (resource,) = made.store.resources()
+            gone = {"recaching_strategy": {"strategy_name": "of_a_plugin_that_is_gone"}}
+            made.store.set_policy(resource.key, gone, None, now=0)
+            assert status(await made.open(get(url))).hit
 
     run(test())
 

@@ -292,6 +292,9 @@ USER = Credentials("alice", "x")
         (Config(Path("/x"), proxy=ANYWHERE, api=ANYWHERE, open=True), ""),
         (Config(Path("/x"), api=ANYWHERE), "api: 0.0.0.0:1"),
         (Config(Path("/x"), proxy=ANYWHERE, api=ANYWHERE, credentials=USER), "api: 0.0.0.0:1.*open = true"),
+        (Config(Path("/x"), api=ANYWHERE, credentials=USER), "api: 0.0.0.0:1.*api_credentials"),
+        (Config(Path("/x"), api=ANYWHERE, api_credentials=USER), ""),
+        (Config(Path("/x"), proxy=ANYWHERE, api_credentials=USER), "proxy: 0.0.0.0:1"),
     ],
 )
 def test_listening_beyond_loopback_is_refused_unless_asked_for(config: Config, refused: str) -> None:

@@ -201,3 +201,36 @@ def test_draining_lets_work_finish() -> None:
         assert work.cancelled == 0 and len(flights) == 0
 
     run(test())
+
+
+def test_what_waits_until_all_have_left() -> None:
+    """A body must not be closed while somebody who waited for the outcome is still to read it."""
+
+    async def test() -> None:
+        flights, work, left = Flights(), Work(), []
+        flight = flights.solo(work)
+        flight.when_left(lambda: left.append("nobody was there"))
+        assert left == ["nobody was there"]
+        flight.enter()
+        flight.enter()
+        flight.when_left(lambda: left.append("now"))
+        flight.leave()
+        assert left == ["nobody was there"]
+        flight.leave()
+        assert left == ["nobody was there", "now"]
+
+    run(test())
+
+
+def test_nobody_joins_what_has_just_ended() -> None:
+    async def test() -> None:
+        flights, work = Flights(), Work(Validated(make.version(), 304))
+        work.finish.set()
+        old, _ = flights.join("a", work)
+        while old.task is not None and not old.task.done():
+            await asyncio.sleep(0)
+            if old.task.done():
+                new, leads = flights.join("a", work)
+                assert leads and new is not old
+
+    run(test())

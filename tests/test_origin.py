@@ -147,3 +147,18 @@ def test_reading_pauses_while_nobody_takes_the_bytes(
             assert total == size
 
     run(test())
+
+
+def test_an_ipv6_address(path: str) -> None:
+    try:
+        origin = Origin(host="::1")
+    except OSError:
+        pytest.skip("no IPv6 loopback here")
+    origin.on(path, answers.fixed(b"six"))
+
+    async def test() -> None:
+        async with origins_client() as origins:
+            assert await read(await fetch(origins, f"http://[::1]:{origin.port}{path}")) == b"six"
+
+    run(test())
+    origin.shut_down()

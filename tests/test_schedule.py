@@ -283,7 +283,7 @@ def test_a_bug_in_one_renewal_harms_no_other(origin: Origin, path: str, tmp_path
         async with bench(tmp_path) as b:
             await b.fetch(bad, good)
             broken = next(r for r in b.store.resources() if r.key.url == bad)
-            b.store.set_policy(broken.key, {"recaching_strategy": {"strategy_name": "?"}}, None, now=0)
+            b.store.set_policy(broken.key, None, {"wanted": "no request at all"}, now=0)
             async with b.running():
                 b.clock.now += 3601
                 await b.until(lambda: origin.hits(path) == 2)

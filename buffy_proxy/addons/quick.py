@@ -23,6 +23,13 @@ if TYPE_CHECKING:
     from buffy_proxy.addons.layers import BuffyHttpLayer
 
 
+MAX_HEAD = 256 * 1024
+TOO_LARGE = (
+    b"HTTP/1.1 431 Request Header Fields Too Large\r\nContent-Type: text/plain\r\nContent-Length: 49\r\n"
+    b"Connection: close\r\n\r\nThe head of this request is longer than 256 KiB.\n"
+)
+
+
 class BuffyHttp1Server(WithoutTrailers, Http1Server):
     """mitmproxy's HTTP/1 server with a short cut."""
 
@@ -37,6 +44,10 @@ class BuffyHttp1Server(WithoutTrailers, Http1Server):
             if not self.buf:
                 return
         yield from super().read_headers(event)
+        if self.state == self.read_headers and len(self.buf) > MAX_HEAD:
+            self.state = self.done
+            yield commands.SendData(self.conn, TOO_LARGE)
+            yield commands.CloseConnection(self.conn)
 
     def _next_hit(self) -> bytes | None:
         """The whole answer to the request at the start of the buffer, which it then consumes; or None."""

@@ -9,26 +9,22 @@ from typing import Any
 from mitmproxy import certs, tls
 from mitmproxy.addons import tlsconfig
 
+from buffy_proxy.trust import ca_files
+
 log = logging.getLogger("buffy.proxy")
 
 BASENAME = "buffy"
 KEY_BITS = 2048
 
 
-def ca_files(data_dir: Path) -> tuple[Path, Path]:
-    """The file with the private key, and the certificate to give to clients."""
-    return data_dir / "ca" / f"{BASENAME}-ca.pem", data_dir / "ca" / f"{BASENAME}-ca-cert.pem"
-
-
-def ensure_ca(data_dir: Path) -> Path:
-    """Makes the authority at the first start (private key 0600). Returns the certificate for clients."""
+def ensure_ca(data_dir: Path) -> None:
+    """Makes the authority at the first start (private key 0600)."""
     key, certificate = ca_files(data_dir)
     if not key.exists():
         certs.CertStore.create_store(key.parent, BASENAME, KEY_BITS, organization="Buffy", cn="Buffy CA")
     key.parent.chmod(0o700)
     for path in key.parent.iterdir():
         path.chmod(0o644 if path == certificate else 0o600)
-    return certificate
 
 
 class LearnedTunnels(set[str]):

@@ -25,7 +25,6 @@ def create_app(store: Store, config: Config) -> FastAPI:
         version=__version__,
         description=description.TEXT,
         openapi_tags=description.TAGS,
-        root_path=config.api_root_path,
         middleware=[Middleware(Gate, config=config)],
     )
     problems.install(app)

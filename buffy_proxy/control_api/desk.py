@@ -7,9 +7,11 @@ rules as for a proxied request.
 
 from __future__ import annotations
 
+import contextlib
 import threading
 import time
 from collections.abc import Callable, Mapping
+from concurrent.futures import Future
 from dataclasses import asdict, dataclass, replace
 from typing import Any, Final
 
@@ -21,7 +23,7 @@ from buffy_proxy.core.fields import HOP_BY_HOP
 from buffy_proxy.core.model import CacheKey, Request, Resource, Version
 from buffy_proxy.core.policy import Policy
 from buffy_proxy.core.versions import same_variant
-from buffy_proxy.errors import BodyMissing
+from buffy_proxy.errors import BodyMissing, NotFound
 from buffy_proxy.lookup import policy_of
 from buffy_proxy.store import Store
 
@@ -73,6 +75,8 @@ class Desk:
 
     def configure(self, resource: Resource, policy: Mapping[str, Any]) -> Resource:
         """Replaces the cache configuration, and plans the stored versions anew. Raises StoreError."""
+        if resource.policy == policy:
+            return resource
         changed = self._store.set_policy(resource.key, policy, None, now=self._clock()).result()
         self._replan(changed)
         return changed
@@ -130,16 +134,21 @@ class Desk:
         """What is stored follows the new configuration from now on, not only what will be stored. The newest
         of each variant carries the renewal."""
         policy, now = self.policy(resource), self._clock()
+        repeatable = "wanted" in resource.info
         newest: list[Version] = []
+        writing: list[Future[Version]] = []
         for version in self._store.versions(resource.id):
-            planned = rules.planned(version, policy, resource.key, now)
+            planned = rules.planned(version, policy, resource.key, now, repeatable=repeatable)
             if any(same_variant(version, other) for other in newest):
                 planned = replace(planned, refresh_at=None)
             else:
                 newest.append(version)
             if version.fresh_until == float("-inf"):
                 planned = replace(planned, fresh_until=version.fresh_until)
-            self._store.update_version(planned)
+            writing.append(self._store.update_version(planned))
+        for future in writing:
+            with contextlib.suppress(NotFound):  # retention was faster
+                future.result()
 
     # -- what answers -------------------------------------------------------------------------------------
     def _answer(self, resource: Resource, request: Request) -> str | None:

@@ -53,6 +53,7 @@ class Gate:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
+        scope["root_path"] = self._config.api_root_path
         scope["path"] = one_path(scope["path"], self._config.api_root_path)
         headers = _headers(scope)
         refusal = self._host(headers) or self._login(scope, headers) or _site(scope, headers)
@@ -62,7 +63,7 @@ class Gate:
                 refusal = _Refusal(413, f"The body is larger than {self._limit} bytes.")
             else:
                 receive = _replay(body, receive)
-                _take_for_json(scope, headers)
+                _take_for_json(scope)
         if refusal is not None:
             await _refuse(refusal, scope, send)
         else:
@@ -176,10 +177,11 @@ def _replay(body: bytes, receive: Receive) -> Receive:
     return again
 
 
-def _take_for_json(scope: MutableMapping[str, Any], headers: dict[bytes, list[bytes]]) -> None:
-    """Old clients send JSON and do not say so; newer versions of fastapi would not read it."""
-    if b"content-type" not in headers:
-        scope["headers"] = [*scope["headers"], (b"content-type", b"application/json")]
+def _take_for_json(scope: MutableMapping[str, Any]) -> None:
+    """The API takes nothing but JSON. Old clients do not say so, `curl -d` says something else, and newer
+    versions of fastapi would not read either."""
+    others = [(name, value) for name, value in scope["headers"] if name.lower() != b"content-type"]
+    scope["headers"] = [*others, (b"content-type", b"application/json")]
 
 
 async def _refuse(refusal: _Refusal, scope: MutableMapping[str, Any], send: Send) -> None:

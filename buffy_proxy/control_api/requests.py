@@ -36,8 +36,8 @@ def router(store: Store, desk: Desk, shelf: Shelf, out: Translator) -> APIRouter
             ),
         ] = None,
     ) -> list[s.Request]:
-        found = store.resources(group=group_name or None, after=after)
-        return [out.request(resource) for resource in islice(found, skip, skip + limit)]
+        found = store.resources(group=group_name or None, after=after, skip=skip)
+        return [out.request(resource) for resource in islice(found, limit)]
 
     @routes.put(
         "/",

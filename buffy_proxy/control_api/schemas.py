@@ -10,7 +10,15 @@ from __future__ import annotations
 import json
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, field_validator, model_validator
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    field_validator,
+    model_validator,
+)
 
 from buffy_proxy.control_api.digests import HASH_TYPES
 from buffy_proxy.core import strategies
@@ -18,9 +26,18 @@ from buffy_proxy.core.model import DEFAULT_GROUP
 
 Status = Literal["wait", "in_progress", "ready", "duplicate", "failed"]
 YEAR_S = 365 * 86400
-Seconds = Annotated[int, Field(ge=0, le=100 * YEAR_S)]
-Scalar = str | int | float | bool
 MAX_DEPTH = 100
+Scalar = str | int | float | bool
+
+
+def _whole(value: object) -> object:
+    """1.0 is an integer in JSON."""
+    return int(value) if isinstance(value, float) and value.is_integer() else value
+
+
+Seconds = Annotated[int, Field(ge=0, le=100 * YEAR_S), BeforeValidator(_whole)]
+Duration = Annotated[int, Field(ge=1, le=100 * YEAR_S), BeforeValidator(_whole)]
+Count = Annotated[int, Field(ge=0, le=1_000_000), BeforeValidator(_whole)]
 
 UtcText = Annotated[
     str,
@@ -114,8 +131,8 @@ class CacheConfigurationIn(_In):
         description="By default `when_remote_changed`.",
         examples=[{"strategy_name": "age", "seconds": 3601}],
     )
-    max_cached_unpinned_versions: int = Field(default=2, ge=0, le=1_000_000)
-    max_cached_pinned_versions: int = Field(default=10, ge=0, le=1_000_000)
+    max_cached_unpinned_versions: Count = 2
+    max_cached_pinned_versions: Count = 10
 
 
 class RequestCacheConfiguration(CacheConfigurationIn):
@@ -280,7 +297,7 @@ class PinClaim(_In):
     request_id: str | None = Field(default=None, description="Ignored: the path says it.")
     response_version: str | None = Field(default=None, description="Ignored: the path says it.")
     value: bool
-    duration_sec: int | None = Field(default=None, ge=1, le=100 * YEAR_S, examples=[3600])
+    duration_sec: Duration | None = Field(default=None, examples=[3600])
 
 
 class TagClaim(_In):

@@ -305,9 +305,13 @@ def may_serve_stale(request: Request, version: Version, policy: Policy, now: flo
 # -- until when it answers -----------------------------------------------------------------------------------
 
 
-def planned(version: Version, policy: Policy, key: CacheKey, now: float) -> Version:
+def planned(
+    version: Version, policy: Policy, key: CacheKey, now: float, *, repeatable: bool = False
+) -> Version:
     """The version with what its strategy plans for it. Partitioned resources and those whose key holds a body
-    are never renewed in the background: nobody there has the credentials, or the body."""
+    are not renewed in the background, since nobody there has the credentials, or the body; unless the request
+    is on record (`repeatable`), as it is for orders."""
     plan = policy.strategy.plan(version, now)
-    refresh_at = None if key.partition or key.body_digest else plan.refresh_at
+    renewable = repeatable or not (key.partition or key.body_digest)
+    refresh_at = plan.refresh_at if renewable else None
     return replace(version, fresh_until=plan.fresh_until, refresh_at=refresh_at)

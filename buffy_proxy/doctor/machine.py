@@ -117,7 +117,7 @@ def _port(name: str, address: Address, own: Address | None) -> Finding:
 
 
 def _ca(data_dir: Path, now: float) -> Iterator[Finding]:
-    from buffy_proxy.addons.tls import ca_files
+    from buffy_proxy.trust import ca_files
 
     key, certificate = ca_files(data_dir)
     if not key.exists() and not certificate.exists():

@@ -9,6 +9,7 @@ import re
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future
+from itertools import islice
 from pathlib import Path
 from typing import Any, Concatenate, Final, ParamSpec, TypeVar
 
@@ -109,14 +110,31 @@ class LmdbStore:
             record = txn.get(rid, db=index.db.errors)
         return None if record is None else decode_version(resource_id, "", record)
 
-    def resources(self, *, group: str | None = None, after: str | None = None) -> Iterator[Resource]:
+    def resources(
+        self, *, group: str | None = None, after: str | None = None, skip: int = 0
+    ) -> Iterator[Resource]:
         """Raises NotFound when `after` is unknown."""
         prefix = b"" if group is None else group_prefix(group)
-        start = prefix if after is None else prefix + SEQ.pack(self._seq(after) + 1)
-        while page := self._page(prefix, start):
+        start: bytes | None = prefix
+        if after is not None:
+            start = prefix + SEQ.pack(self._seq(after) + 1)
+        if skip > 0:
+            start = self._key_behind(prefix, start or b"", skip)
+        while start is not None and (page := self._page(prefix, start)):
             for _, resource in page:
                 yield resource
             start = prefix + SEQ.pack(page[-1][0] + 1)
+
+    @_reads
+    def _key_behind(self, prefix: bytes, start: bytes, skip: int) -> bytes | None:
+        """The key of the order that comes after `skip` others; None if there are not so many."""
+        index = self._use()
+        with index.env.begin() as txn:
+            with txn.cursor(index.db.groups if prefix else index.db.order) as cursor:
+                if not (cursor.set_range(start) if start else cursor.first()):
+                    return None
+                key = next(islice(cursor.iternext(keys=True, values=False), skip, None), None)
+        return key if key is not None and key.startswith(prefix) else None
 
     @_reads
     def _page(self, prefix: bytes, start: bytes) -> list[tuple[int, Resource]]:

@@ -59,13 +59,16 @@ class MemoryStore:
     def error_response(self, resource_id: str) -> Version | None:
         return self._errors.get(resource_id)
 
-    def resources(self, *, group: str | None = None, after: str | None = None) -> Iterator[Resource]:
+    def resources(
+        self, *, group: str | None = None, after: str | None = None, skip: int = 0
+    ) -> Iterator[Resource]:
         found = list(self._resources.values())
         if after is not None:
             if after not in self._resources:
                 raise NotFound(f"there is no resource {after!r} to go on from")
             found = found[1 + [resource.id for resource in found].index(after) :]
-        yield from (resource for resource in found if group is None or resource.key.group == group)
+        found = [resource for resource in found if group is None or resource.key.group == group]
+        yield from found[skip:]
 
     def due(self, now: float, limit: int) -> Sequence[Due]:
         return [due for due in self._planned() if due.at <= now][:limit]

@@ -14,11 +14,12 @@ from pathlib import Path
 
 import pytest
 
-from buffy_proxy.addons.tls import ca_files, ensure_ca
+from buffy_proxy.addons.tls import ensure_ca
 from buffy_proxy.config import Config
 from buffy_proxy.doctor import Finding, goods, machine, trials
 from buffy_proxy.doctor.origin import Origin
 from buffy_proxy.doctor.tools import TOOLS
+from buffy_proxy.trust import ca_files
 from tests.support.buffy import ROOT, clean_env
 
 NAMES = {tool.name: tool for tool in TOOLS}

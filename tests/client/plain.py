@@ -107,7 +107,8 @@ class PlainServer:
                 found = [one for one in found if value in one["tags"]]
             elif name == "pinned":
                 found = [one for one in found if one["pinned"] == (value == "true")]
-        return found
+        skip = int(query.get("skip", 0))
+        return found[skip : skip + int(query.get("limit", 1000))]
 
     @staticmethod
     def _now(row: dict[str, Any] | list[dict[str, Any]]) -> dict[str, Any]:

@@ -36,3 +36,14 @@ def make(store: LmdbStore, tmp_path: Path) -> Iterator[Callable[..., Api]]:
 @pytest.fixture
 def api(make: Callable[..., Api]) -> Api:
     return make()
+
+
+@pytest.fixture(scope="module")
+def shared(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Api]:
+    """One API for the tests of a module that do not mind what others stored."""
+    directory = tmp_path_factory.mktemp("shared")
+    opened = open_store(directory)
+    running = Api(opened, directory)
+    yield running
+    running.close()
+    opened.close()

@@ -41,7 +41,7 @@ class Web(requests.Session):
         self.base = base
 
     def request(self, method: Any, url: Any, *args: Any, **more: Any) -> requests.Response:
-        return super().request(method, self.base + url, *args, timeout=more.pop("timeout", 30), **more)
+        return super().request(method, self.base + url, *args, **{"timeout": 30, **more})
 
 
 class Api:
@@ -138,16 +138,16 @@ class Api:
         for version in self.store.versions(request_id):
             self.store.update_version(replace(version, fresh_until=time.time() - 1)).result(20)
 
-    def proxied(self, url: str, content: bytes, group: str = DEFAULT_GROUP, **more: Any) -> str:
-        """What the proxy does with a response; gives the resource's id."""
+    def proxied(self, url: str, content: bytes, at: float | None = None, group: str = DEFAULT_GROUP) -> str:
+        """What the proxy does with a response, at that time; gives the resource's id."""
         request = Request("GET", url, group=group)
         policy = policy_for(self.config, "GET", url)
         key = rules.cache_key(request, policy, self.store.secret)
         body = self.store.new_body()
         body.write(content)
         body.finish()
-        made = _version(content, PLAIN, "", **more)
-        self.store.add_version(key, made, body, Retention(), now=time.time()).result(20)
+        made = _version(content, PLAIN, "")
+        self.store.add_version(key, made, body, Retention(), now=at or time.time()).result(20)
         body.close()
         return key.id
 

@@ -112,16 +112,17 @@ def test_ten_versions_unless_a_limit_says_otherwise(api: Api) -> None:
 
 def test_versions_within_one_second_do_not_collide(api: Api) -> None:
     start = time.time()
-    resource, names = history(api, *(b"%d" % n for n in range(8)))
+    _, names = history(api, *(b"%d" % n for n in range(8)))
     assert len(set(names)) == 8 and time.time() - start < 8
 
 
 def test_versions_are_chained_and_linked_anew_on_deletion(api: Api) -> None:
     resource, (third, second, first) = history(api, b"1", b"2", b"3")
-    links = lambda: {  # noqa: E731
-        found["version"]: (found["previous_version"], found["next_version"])
-        for found in api.get(f"/request/{resource}/response")
-    }
+
+    def links() -> dict[str, tuple[str | None, str | None]]:
+        found = api.get(f"/request/{resource}/response")
+        return {one["version"]: (one["previous_version"], one["next_version"]) for one in found}
+
     assert links() == {first: (None, second), second: (first, third), third: (second, None)}
     api.store.delete(resource, second).result(20)
     assert links() == {first: (None, third), third: (first, None)}
@@ -296,7 +297,7 @@ def test_retention_keeps_the_pinned(api: Api) -> None:
         {"value": True, "duration_sec": 10**400},
     ],
 )
-def test_bad_pins(api: Api, claim: dict[str, object]) -> None:
+def test_bad_pins(api: Api, claim: dict[str, Any]) -> None:
     resource, (name,) = history(api, b"1")
     path = f"/request/{resource}/response/v/{name}"
     assert api.put(f"{path}/pin", claim, expect=422)["detail"]
@@ -335,7 +336,7 @@ def test_good_tags(api: Api, tag: str) -> None:
 
 
 @pytest.mark.parametrize(("what", "claim"), [("pin", {"value": True}), ("tag", {"value": "ab"})])
-def test_claims_need_a_version(api: Api, what: str, claim: dict[str, object]) -> None:
+def test_claims_need_a_version(api: Api, what: str, claim: dict[str, Any]) -> None:
     made = api.order()
     path = f"/request/{made['id']}/response/v"
     assert api.put(f"{path}/unknown/{what}", claim, expect=404)["detail"]
@@ -346,7 +347,7 @@ def test_claims_need_a_version(api: Api, what: str, claim: dict[str, object]) ->
 
 
 @pytest.mark.parametrize(("what", "claim"), [("pin", {"value": True}), ("tag", {"value": "ab"})])
-def test_claims_on_a_duplicate_reach_its_result(api: Api, what: str, claim: dict[str, object]) -> None:
+def test_claims_on_a_duplicate_reach_its_result(api: Api, what: str, claim: dict[str, Any]) -> None:
     resource, (first,) = history(api, b"same")
     again = api.order()["current_response"]["version"]
     api.finish(resource, b"same")

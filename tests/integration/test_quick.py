@@ -212,3 +212,15 @@ def test_odd_targets(server: Buffy, origin: Origin) -> None:
         with both.connect() as quick:
             quick.send(data)
             assert answer(quick, "GET") == expected, target
+
+
+def test_an_endless_head_is_refused(both: Both) -> None:
+    """It would be kept in memory, and looked through again with every packet."""
+    with both.connect() as connection:
+        data = asked("GET", both.origin.url("/plain"), [("X-Large", "x" * 200_000)])
+        connection.send(data)
+        assert b" 200 OK" in answer(connection, "GET")
+        connection.send(data[:-2] + b"X-More: " + b"x" * 150_000)
+        refused = answer(connection, "GET")
+        assert refused.startswith(b"HTTP/1.1 431 ") and b"256 KiB" in refused
+        assert connection.recv() == b""

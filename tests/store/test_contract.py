@@ -305,6 +305,16 @@ class TestResources:
         assert store.counters("run-1") == {"hits": 5, "bytes": 10**15}
         assert store.counters("run-2") == {}
 
+    def test_resources_are_skipped(self, store: Store) -> None:
+        for number in range(300):
+            put(store, b"%d" % number, name=f"n{number}", group="even" if number % 2 == 0 else "odd")
+        ids = [resource.id for resource in store.resources()]
+        even = [resource.id for resource in store.resources(group="even")]
+        for skip in (0, 1, 127, 128, 149, 150, 299, 300, 10_000):
+            assert [resource.id for resource in store.resources(skip=skip)] == ids[skip:]
+            assert [resource.id for resource in store.resources(group="even", skip=skip)] == even[skip:]
+        assert [r.id for r in store.resources(after=ids[9], skip=5)] == ids[15:]
+
     def test_documents(self, store: Store) -> None:
         store.put_documents([("note", f"a/{n:03}", b"%d" % n) for n in range(300)]).result(20)
         store.put_documents([("note", "b/1", b""), ("other", "a/000", b"else")]).result(20)

@@ -32,10 +32,10 @@ $(STAMP): pyproject.toml
 	  || { echo "Buffy needs Python 3.11 or newer; name one with PYTHON=..." >&2; exit 1; }
 	@if command -v uv >/dev/null 2>&1; then \
 	  uv venv --quiet --allow-existing --python "$$($(PYTHON) -c 'import sys; print(sys.executable)')" $(VENV) && \
-	  uv pip install --quiet --python $(BIN)/python -e '.[dev]' $(CONSTRAIN); \
+	  uv pip install --quiet --python $(BIN)/python -e '.[dev]' $(if $(CONSTRAIN),'$(CONSTRAIN)'); \
 	else \
 	  $(PYTHON) -m venv $(VENV) && \
-	  $(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[dev]' $(CONSTRAIN); \
+	  $(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[dev]' $(if $(CONSTRAIN),'$(CONSTRAIN)'); \
 	fi
 	@touch $@
 

@@ -34,6 +34,7 @@ Result = TypeVar("Result")
 LONG_POLL_S, LIVELY_POLL_S = 30.0, 1.0
 PAUSES_S = (0.02, 0.05, 0.1, 0.2, 0.3)
 REGISTRATION_S = 60.0
+NEVER = Deadline(None, "")
 
 
 class Order:
@@ -62,13 +63,13 @@ class Order:
         self.ticket = replace(self.ticket, cache_configuration=self._api.configure(self.ticket, config))
 
     # -- which version ---------------------------------------------------------------------------------------
-    def current(self, wishes: Wishes) -> Response:
+    def current(self, wishes: Wishes, deadline: Deadline = NEVER) -> Response:
         """The version that is meant, ready or not; looked up again only when the wishes have changed.
 
         Raises BuffyForcedVersionError, BuffyCacheEmptyError.
         """
         if self._chosen is None or wishes != self._wishes:
-            found = self._ask(lambda: choose(self._api, self.ticket, wishes))
+            found = self._ask(lambda: choose(self._api, self.ticket, wishes), deadline)
             if found is None:
                 raise BuffyCacheEmptyError(
                     f"the server has no version of {self._wanted.url}, and fetches none"
@@ -90,20 +91,20 @@ class Order:
         Raises BuffyCacheEmptyError, BuffyForcedVersionError, BuffyTimeoutError, BuffyUnreachableError.
         """
         turns = 0
-        while (now := self.current(wishes)).status != "ready":
+        while (now := self.current(wishes, deadline)).status != "ready":
             if now.pending:
                 self._watch(now, deadline, LIVELY_POLL_S if lively else LONG_POLL_S, turns)
                 turns += 1
                 if stats := now.download_stats:
                     bar.show(stats.downloaded_bytes, stats.total_bytes_to_download)
             else:
-                self._chosen = self._instead_of(now, wishes)
+                self._chosen = self._instead_of(now, wishes, deadline)
         return now
 
     def wait_for_name(self, wishes: Wishes, deadline: Deadline, bar: Bar) -> str | None:
         """The file name, as soon as the origin's headers are there."""
         turns = 0
-        while (now := self.current(wishes)).pending and now.content_attributes.filename is None:
+        while (now := self.current(wishes, deadline)).pending and now.content_attributes.filename is None:
             self._watch(now, deadline, 0, turns)
             turns += 1
         if not now.pending:
@@ -124,16 +125,16 @@ class Order:
         if found.pending and time.monotonic() - began < min(1, seconds or 1) / 2:  # a server that cannot hold
             deadline.sleep(_pause(turns))
 
-    def _instead_of(self, bad: Response, wishes: Wishes) -> Response:
+    def _instead_of(self, bad: Response, wishes: Wishes, deadline: Deadline) -> Response:
         """Another version for one that failed or is a duplicate."""
         if bad.status == "duplicate" and (twin := bad.previous_version):
-            found = self._ask(lambda: self._api.version(self.ticket, twin))
+            found = self._ask(lambda: self._api.version(self.ticket, twin), deadline)
             if found is not None:
                 return found
         url = self._wanted.url
         if wishes.forced:
             raise BuffyCacheEmptyError(f"{url} with {wishes.force} failed to download: {bad.reason}")
-        good = self._ask(lambda: self._api.latest(self.ticket, status="ready"))
+        good = self._ask(lambda: self._api.latest(self.ticket, status="ready"), deadline)
         if good is None:
             raise BuffyCacheEmptyError(f"{url} failed to download, and no version is stored: {bad.reason}")
         if bad.status == "failed":
@@ -158,9 +159,9 @@ class Order:
         what = f"version {response.version} of {self._wanted.url}"
         return Transfer(what, opened, patience, digest)
 
-    def _ask(self, call: Callable[[], Result], deadline: Deadline | None = None) -> Result:
+    def _ask(self, call: Callable[[], Result], deadline: Deadline = NEVER) -> Result:
         """The call's result, however often the server has to be asked within the outage it may have."""
-        end, turns, by = time.monotonic() + self._outage, 0, deadline or Deadline(None, "")
+        end, turns = time.monotonic() + self._outage, 0
         while True:
             try:
                 result = call()
@@ -168,7 +169,7 @@ class Order:
                 self.down = error
                 if time.monotonic() > end:
                     raise
-                by.sleep(_pause(turns := turns + 1))
+                deadline.sleep(_pause(turns := turns + 1))
             else:
                 self.down = None
                 return result

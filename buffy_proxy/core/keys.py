@@ -125,6 +125,11 @@ def _credential_names(fields: Fields) -> list[bytes]:
     return sorted({lower for n, _ in fields if (lower := n.lower()) in CREDENTIAL_FIELDS})
 
 
+def has_secret_parameters(url: str) -> bool:
+    """Whether the query names a secret, plain or redacted: a redacted URL cannot be requested."""
+    return bool(_secret_parameters(url))
+
+
 def _secret_parameters(url: str) -> list[tuple[str, str]]:
     _, _, query = url.partition("?")
     pairs = ((name, value) for name, _, value in (p.partition("=") for p in query.split("&")) if value)

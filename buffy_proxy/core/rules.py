@@ -37,7 +37,7 @@ from buffy_proxy.core.conditional import (
 )
 from buffy_proxy.core.fields import Fwd, Unsatisfiable, delta_seconds, directives, first, names
 from buffy_proxy.core.freshness import current_age, freshness_lifetime, has_validator
-from buffy_proxy.core.keys import SECRET_FIELDS, cache_key, redact_url, without_secrets
+from buffy_proxy.core.keys import SECRET_FIELDS, cache_key, has_secret_parameters, redact_url, without_secrets
 from buffy_proxy.core.messages import answer_fields, forward_fields, invalidated_urls, redirected
 from buffy_proxy.core.model import CacheKey, Request, Version
 from buffy_proxy.core.policy import Policy
@@ -308,10 +308,12 @@ def may_serve_stale(request: Request, version: Version, policy: Policy, now: flo
 def planned(
     version: Version, policy: Policy, key: CacheKey, now: float, *, repeatable: bool = False
 ) -> Version:
-    """The version with what its strategy plans for it. Partitioned resources and those whose key holds a body
-    are not renewed in the background, since nobody there has the credentials, or the body; unless the request
-    is on record (`repeatable`), as it is for orders."""
+    """The version with what its strategy plans for it.
+
+    Partitioned resources, and those whose key holds a body or a secret, are not renewed in the background:
+    nobody there has the credentials or the body; unless the request is on record (`repeatable`), as orders are.
+    """
     plan = policy.strategy.plan(version, now)
-    renewable = repeatable or not (key.partition or key.body_digest)
-    refresh_at = plan.refresh_at if renewable else None
+    lacking = key.partition or key.body_digest or has_secret_parameters(key.url)
+    refresh_at = plan.refresh_at if repeatable or not lacking else None
     return replace(version, fresh_until=plan.fresh_until, refresh_at=refresh_at)

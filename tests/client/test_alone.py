@@ -11,7 +11,7 @@ import buffy_client
 from buffy_client.progress import NoBar, PlainBar, bar
 from tests.support.procs import clean_env
 
-HEAVY = ("buffy_proxy", "pydantic", "fastapi", "mitmproxy", "lmdb", "rich", "brotli", "zstandard")
+HEAVY = ("buffy_proxy", "pydantic", "fastapi", "mitmproxy", "lmdb", "rich")
 
 
 def test_it_needs_requests_and_nothing_else() -> None:

@@ -440,5 +440,9 @@ def test_planned_takes_the_strategys_figures() -> None:
 
 
 def test_partitioned_resources_are_not_renewed_in_the_background() -> None:
+    for change in ({"partition": "p"}, {"body_digest": "b"}, {"url": "http://a/x?token=~0123abcd"}):
+        key = replace(KEY, **change)
+        assert planned(STALE, Policy(Age(10)), key, NOW).refresh_at is None
+        assert planned(STALE, Policy(Age(10)), key, NOW, repeatable=True).refresh_at is not None
     made = planned(STALE, Policy(Age(10)), replace(KEY, partition="p"), NOW)
     assert (made.fresh_until, made.refresh_at) == (T + 10, None)

@@ -311,7 +311,7 @@ def planned(
     """The version with what its strategy plans for it.
 
     Partitioned resources, and those whose key holds a body or a secret, are not renewed in the background:
-    nobody there has the credentials or the body; unless the request is on record (`repeatable`), as orders are.
+    nobody there has the credentials or the body; unless the request is on record (`repeatable`: orders).
     """
     plan = policy.strategy.plan(version, now)
     lacking = key.partition or key.body_digest or has_secret_parameters(key.url)

@@ -12,6 +12,7 @@ from buffy_client.errors import BuffyServerError
 from buffy_client.link import Link, checked
 from buffy_client.models import RequestIn, Response, Ticket
 from buffy_client.strategies import RequestCacheConfiguration
+from buffy_client.wording import shown
 
 
 class Api:
@@ -22,7 +23,7 @@ class Api:
 
     def order(self, wanted: RequestIn) -> Ticket:
         answer = self._link.call("PUT", "request/", json=wanted.to_json())
-        return Ticket.from_json(_json(checked(answer, f"cannot order {wanted.url}")))
+        return Ticket.from_json(_json(checked(answer, f"cannot order {shown(wanted.url)}")))
 
     def registered(self, ticket: Ticket) -> bool:
         """Whether the order is on the books, so that a Response exists."""

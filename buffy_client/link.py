@@ -10,7 +10,8 @@ from urllib.parse import urlsplit
 import requests
 from requests.auth import AuthBase
 
-from buffy_client.errors import BuffyServerError, BuffyUnreachableError
+from buffy_client.errors import BuffyServerError, BuffyUnreachableError, BuffyUsageError
+from buffy_client.wording import cause
 
 GATEWAY_FAILURES = (502, 503, 504)
 
@@ -60,7 +61,7 @@ class Link:
     ) -> requests.Response:
         """`path` begins behind `/v1`. `more_time_sec`: how much longer than usual the answer may take.
 
-        Raises BuffyUnreachableError; any status below 500 and every error of our own making is the caller's.
+        Raises BuffyUnreachableError, BuffyUsageError, BuffyServerError; a status is the caller's to judge.
         """
         ours = self._settings
         url = f"{ours.api_url}/{path.lstrip('/')}"
@@ -73,7 +74,11 @@ class Link:
         try:
             answer = self._send(method, url, stream=stream, timeout=timeout, verify=verify, **prepared)
         except (requests.exceptions.ConnectionError, requests.exceptions.Timeout) as error:
-            raise BuffyUnreachableError(_unreachable(ours.api_url, _cause(error))) from error
+            raise BuffyUnreachableError(_unreachable(ours.api_url, cause(error))) from error
+        except ValueError as error:  # an address or a header field that cannot be sent at all
+            raise BuffyUsageError(f"cannot ask the Buffy server at {ours.api_url}: {error}") from error
+        except requests.exceptions.RequestException as error:
+            raise BuffyServerError(f"the Buffy server at {ours.api_url} cannot be asked: {error}") from error
         if answer.status_code in GATEWAY_FAILURES and "problem" not in answer.headers.get("content-type", ""):
             raise BuffyUnreachableError(
                 _unreachable(ours.api_url, f"a gateway answered {answer.status_code}")
@@ -112,13 +117,6 @@ def _told(params: Mapping[str, Any] | None) -> dict[str, Any]:
     """Without what is None; booleans in the spelling of JSON."""
     known = {name: value for name, value in (params or {}).items() if value is not None}
     return {name: str(value).lower() if isinstance(value, bool) else value for name, value in known.items()}
-
-
-def _cause(error: Exception) -> str:
-    """What urllib3 says, without the names of its objects."""
-    inner = error.args[0] if error.args else error
-    text = str(getattr(inner, "reason", inner))
-    return text.partition("): ")[2] or text
 
 
 def _unreachable(url: str, why: str) -> str:

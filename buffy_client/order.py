@@ -26,7 +26,8 @@ from buffy_client.models import RequestIn, Response
 from buffy_client.progress import Bar
 from buffy_client.retry import Deadline, Patience
 from buffy_client.strategies import RequestCacheConfiguration
-from buffy_client.transfer import Digest, Transfer
+from buffy_client.transfer import Transfer, known_digest
+from buffy_client.wording import shown
 
 log = logging.getLogger(__package__)
 Result = TypeVar("Result")
@@ -43,6 +44,7 @@ class Order:
     def __init__(self, api: Api, wanted: RequestIn, outage_s: float) -> None:
         self.down: BuffyUnreachableError | None = None
         self._api, self._wanted, self._outage = api, wanted, outage_s
+        self._url = shown(wanted.url)
         self._chosen: Response | None = None
         self._wishes: Wishes | None = None
         self._place()
@@ -53,7 +55,7 @@ class Order:
         if config is not None and config != self.ticket.cache_configuration:
             self.configure(config)
         if not self.ticket.current_known:
-            deadline = Deadline(REGISTRATION_S, f"the order of {self._wanted.url}")
+            deadline = Deadline(REGISTRATION_S, f"the order of {self._url}")
             turns = 0
             while not self._api.registered(self.ticket):
                 deadline.sleep(_pause(turns := turns + 1))
@@ -71,9 +73,7 @@ class Order:
         if self._chosen is None or wishes != self._wishes:
             found = self._ask(lambda: choose(self._api, self.ticket, wishes), deadline)
             if found is None:
-                raise BuffyCacheEmptyError(
-                    f"the server has no version of {self._wanted.url}, and fetches none"
-                )
+                raise BuffyCacheEmptyError(f"the server has no version of {self._url}, and fetches none")
             self._chosen, self._wishes = found, wishes
         return self._chosen
 
@@ -117,7 +117,7 @@ class Order:
         seconds = int(deadline.left(poll_s or 1)) if poll_s else 0
         found = self._ask(lambda: self._api.version(self.ticket, pending.version, seconds), deadline)
         if found is None:
-            log.info("the server forgot version %s of %s: ordered again", pending.version, self._wanted.url)
+            log.info("the server forgot version %s of %s: ordered again", pending.version, self._url)
             deadline.sleep(_pause(turns))
             self._ask(self._place, deadline)
             return
@@ -131,7 +131,7 @@ class Order:
             found = self._ask(lambda: self._api.version(self.ticket, twin), deadline)
             if found is not None:
                 return found
-        url = self._wanted.url
+        url = self._url
         if wishes.forced:
             raise BuffyCacheEmptyError(f"{url} with {wishes.force} failed to download: {bad.reason}")
         good = self._ask(lambda: self._api.latest(self.ticket, status="ready"), deadline)
@@ -154,9 +154,8 @@ class Order:
             self.down = None
             return answer
 
-        kind, expected = self.ticket.validation_hash_type, response.content_hash_hex
-        digest = Digest(kind, expected) if expected else None
-        what = f"version {response.version} of {self._wanted.url}"
+        digest = known_digest(self.ticket.validation_hash_type, response.content_hash_hex)
+        what = f"version {response.version} of {self._url}"
         return Transfer(what, opened, patience, digest)
 
     def _ask(self, call: Callable[[], Result], deadline: Deadline = NEVER) -> Result:

@@ -25,6 +25,7 @@ from buffy_client.progress import Bar, bar
 from buffy_client.retry import Deadline, Patience
 from buffy_client.strategies import RequestCacheConfiguration
 from buffy_client.transfer import Restart
+from buffy_client.wording import shown
 
 if TYPE_CHECKING:
     from buffy_client.client import BuffyPyClient
@@ -51,7 +52,7 @@ class Request:
     """
 
     def __init__(self, wanted: RequestIn, client: BuffyPyClient) -> None:
-        self._wanted, self._client = wanted, client
+        self._wanted, self._client, self._url = wanted, client, shown(wanted.url)
         self._order: Order | None = None
         self._direct: Direct | None = None
         self._unreachable: BuffyUnreachableError | None = None
@@ -118,11 +119,11 @@ class Request:
         if self._order is None:
             if self._unreachable is not None:
                 raise BuffyUnreachableError(f"cannot {what}: {self._unreachable}") from self._unreachable
-            raise BuffyUsageError(f"cannot {what} of {self._wanted.url}: call order() first")
+            raise BuffyUsageError(f"cannot {what} of {self._url}: call order() first")
         return self._order
 
     def _deadline(self, timeout_sec: float | None) -> Deadline:
-        return Deadline(timeout_sec, self._wanted.url)
+        return Deadline(timeout_sec, self._url)
 
     # -- content ---------------------------------------------------------------------------------------------
     def download_response_content(
@@ -134,10 +135,10 @@ class Request:
         BuffyForcedVersionError, BuffyDownloadError, BuffyTimeoutError, BuffyServerError.
         """
         deadline, begun = self._deadline(timeout_sec), False
-        with closing(bar(progress, self._wanted.url)) as shown:
+        with closing(bar(progress, self._url)) as display:
             if self._unreachable is None:
                 try:
-                    for chunk in self._from_server(chunk_size, deadline, shown, progress):
+                    for chunk in self._from_server(chunk_size, deadline, display, progress):
                         begun = True
                         yield chunk
                     return
@@ -146,7 +147,7 @@ class Request:
                         raise
                     self._go_direct(error)
             with tempfile.TemporaryFile() as file:
-                self._from_origin(file, deadline, shown)
+                self._from_origin(file, deadline, display)
                 file.seek(0)
                 while chunk := file.read(chunk_size):
                     yield chunk
@@ -192,8 +193,8 @@ class Request:
         deadline = self._deadline(timeout_sec)
 
         def fill(file: BinaryIO) -> None:
-            with closing(bar(progress, self._wanted.url)) as shown:
-                self._fill(file, deadline, shown, progress)
+            with closing(bar(progress, self._url)) as display:
+                self._fill(file, deadline, display, progress)
 
         into = dir is not None or path.is_dir()
         return write_into(path, fill, self._final_name) if into else write_path(path, fill)
@@ -204,34 +205,34 @@ class Request:
     def _final_name(self) -> str:
         return self.get_filename() or "download"
 
-    def _fill(self, file: BinaryIO, deadline: Deadline, shown: Bar, lively: bool) -> None:
+    def _fill(self, file: BinaryIO, deadline: Deadline, display: Bar, lively: bool) -> None:
         if self._unreachable is None:
             try:
-                for chunk in self._from_server(CHUNK, deadline, shown, lively):
+                for chunk in self._from_server(CHUNK, deadline, display, lively):
                     file.write(chunk)
                 return
             except BuffyUnreachableError as error:
                 self._go_direct(error)
-        self._from_origin(file, deadline, shown)
+        self._from_origin(file, deadline, display)
 
-    def _from_server(self, size: int, deadline: Deadline, shown: Bar, lively: bool) -> Iterator[bytes]:
+    def _from_server(self, size: int, deadline: Deadline, display: Bar, lively: bool) -> Iterator[bytes]:
         order, client = self._placed("download the content"), self._client
-        response = order.wait(self._wishes, deadline, shown, lively)
-        what = f"the content of {self._wanted.url}"
+        response = order.wait(self._wishes, deadline, display, lively)
+        what = f"the content of {self._url}"
         patience = Patience(what, client.download_attempts, client.first_retry_sec, Deadline(None, what))
         transfer = order.transfer(response, patience)
         try:
             for chunk in decoded(transfer, what, size):
-                shown.show(transfer.position, transfer.total)
+                display.show(transfer.position, transfer.total)
                 yield chunk
         except Restart as error:
             raise BuffyDownloadError(f"{what}: {error}: fetch it again") from error
         except BuffyDownloadError as error:
             raise (order.down or error) from error
 
-    def _from_origin(self, file: BinaryIO, deadline: Deadline, shown: Bar) -> None:
+    def _from_origin(self, file: BinaryIO, deadline: Deadline, display: Bar) -> None:
         assert self._unreachable is not None
-        self._go_direct(self._unreachable).fetch_into(file, deadline, shown)
+        self._go_direct(self._unreachable).fetch_into(file, deadline, display)
 
     def get_filename(
         self, fallback_filename: str | None = "download", *, timeout_sec: float | None = None
@@ -268,7 +269,7 @@ class Request:
     def response_version(self) -> str | None:
         """The name of the version that is or will be served; None before order() and for direct downloads."""
         if self._order is None:
-            log.warning("%s has no version: it was not ordered from a server", self._wanted.url)
+            log.warning("%s has no version: it was not ordered from a server", self._url)
             return None
         return self._order.current(self._wishes).version
 

@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from email.utils import parsedate_to_datetime
 
 from buffy_client.errors import BuffyDownloadError, BuffyTimeoutError
+from buffy_client.wording import cause
 
 log = logging.getLogger(__package__)
 
@@ -66,11 +67,12 @@ class Patience:
         Raises BuffyDownloadError when there are no attempts left, BuffyTimeoutError when there is no time.
         """
         self._failures += 1
+        words = cause(why)
         if self._failures >= self._attempts:
-            raise BuffyDownloadError(f"{self._what} failed {self._failures} times in a row, at last: {why}")
+            raise BuffyDownloadError(f"{self._what} failed {self._failures} times in a row, at last: {words}")
         back_off = min(LONGEST_BACK_OFF_S, self._first * 2 ** (self._failures - 1))
         if (wait_s or 0) > LONGEST_RETRY_AFTER_S:
-            raise BuffyDownloadError(f"{self._what}: {why}, and it asks to wait {wait_s:.0f} s: try then")
+            raise BuffyDownloadError(f"{self._what}: {words}, and it asks to wait {wait_s:.0f} s: try then")
         pause = back_off if wait_s is None else wait_s
-        log.info("%s: %s; again in %.1f s", self._what, why, pause)
+        log.info("%s: %s; again in %.1f s", self._what, words, pause)
         self._deadline.sleep(pause)

@@ -55,6 +55,11 @@ class Digest:
         return value == self._expected.lower()
 
 
+def known_digest(name: str, expected: str | None) -> Digest | None:
+    """None where there is nothing to compare with, or this Python does not know the kind."""
+    return Digest(name, expected) if expected and name in hashlib.algorithms_available else None
+
+
 class Transfer:
     """Iterate `chunks` once; `head` holds the first answer's headers from the first chunk on."""
 

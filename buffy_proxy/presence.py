@@ -32,7 +32,7 @@ class Presence:
 
 
 def announce(data_dir: Path, presence: Presence) -> None:
-    """Writes server.json atomically, readable for its owner only. Raises OSError."""
+    """Writes server.json atomically, readable for its owner only; the newest server wins. Raises OSError."""
     text = json.dumps({**asdict(presence), "ca_file": str(presence.ca_file)}, indent=1) + "\n"
     handle, name = tempfile.mkstemp(prefix=".server-", dir=data_dir)
     try:
@@ -42,6 +42,14 @@ def announce(data_dir: Path, presence: Presence) -> None:
     except BaseException:
         Path(name).unlink(missing_ok=True)
         raise
+
+
+def keep(data_dir: Path, presence: Presence) -> None:
+    """Announces again where no living server is announced: another one, which had taken the place, has ended
+    meanwhile. Cheap enough to be called all the time."""
+    announced = read(data_dir)
+    if announced is None or not _alive(announced.pid):
+        announce(data_dir, presence)
 
 
 def withdraw(data_dir: Path, pid: int) -> None:

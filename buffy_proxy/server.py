@@ -132,6 +132,8 @@ def _supervise(config: Config, workers: list[Worker], proxy: Address, api: Addre
         presence.announce(config.data_dir, found)
         _print_lines(config, proxy, api)
         while not stopping:
+            with contextlib.suppress(OSError):
+                presence.keep(config.data_dir, found)
             for worker in workers:
                 worker.check(time.monotonic())
             _wait_for_child_or_signal(0.2)

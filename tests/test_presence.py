@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from buffy_proxy.presence import Presence, announce, find, reachable, read, withdraw
+from buffy_proxy.presence import Presence, announce, find, keep, reachable, read, withdraw
 
 
 @pytest.fixture
@@ -80,3 +80,17 @@ def test_where_to_connect() -> None:
     assert reachable(("0.0.0.0", 5)) == ("127.0.0.1", 5)
     assert reachable(("::", 5)) == ("::1", 5)
     assert reachable(("10.0.0.1", 5)) == ("10.0.0.1", 5)
+
+
+def test_one_that_was_hidden_shows_again(tmp_path: Path, listening: Presence) -> None:
+    newer = replace(listening, version="2")
+    announce(tmp_path, listening)
+    announce(tmp_path, newer)
+    keep(tmp_path, listening)
+    assert read(tmp_path) == newer
+    withdraw(tmp_path, newer.pid)
+    keep(tmp_path, listening)
+    assert read(tmp_path) == listening
+    announce(tmp_path, replace(newer, pid=2**22 + 1))
+    keep(tmp_path, listening)
+    assert read(tmp_path) == listening

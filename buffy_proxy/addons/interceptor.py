@@ -162,7 +162,9 @@ class Interceptor:
         if answer is None:
             return
         session: Selectors = flow.metadata["buffy.session"]
-        early = exchange.failure is not None or exchange.abandoned
+        # A client may hang up as soon as it has the last byte, before we look for more.
+        whole = answer.size is not None and exchange.sent >= answer.size
+        early = (exchange.failure is not None or exchange.abandoned) and not whole
         self._note(answer, exchange.sent, session.run, flow.request.method, exchange.request.url, early=early)
 
     def _note(

@@ -222,3 +222,9 @@ def test_nobody_there_is_also_what_requests_calls_a_connection_error() -> None:
     with pytest.raises(requests.exceptions.ConnectionError, match="buffy serve") as caught:
         client.create_request("http://b.example/")
     assert isinstance(caught.value, BuffyError)
+
+
+def test_header_fields_that_cannot_be_sent() -> None:
+    client = BuffyPyClient(http_headers={"X-Mine": "one\ntwo"})
+    with pytest.raises(BuffyUsageError, match="cannot ask the Buffy server"):
+        client.create_request("http://b.example/")

@@ -214,3 +214,21 @@ def test_a_server_that_vanishes_before_the_content(plain: PlainServer, origin: O
 def test_slow_origins_are_waited_for(alone: BuffyPyClient, origin: Origin, path: str) -> None:
     request = alone.create_request(origin.on(path, sized([b"a", 0.5, b"b"])))
     assert content(request) == b"ab"
+
+
+def test_an_origin_that_is_not_there_either(alone: BuffyPyClient, empty: Path) -> None:
+    alone.download_attempts = 2
+    request = alone.create_request(f"http://127.0.0.1:{free_port()}/data.csv?sig=s3cret&x=1")
+    assert request.get_filename() == "data.csv"
+    with pytest.raises(BuffyDownloadError, match="Connection refused") as caught:
+        request.download_response_content_to(dir=empty)
+    assert "s3cret" not in str(caught.value) and "x=1" in str(caught.value)
+    assert list(empty.iterdir()) == []
+
+
+def test_what_is_no_url_is_not_tried_again(alone: BuffyPyClient) -> None:
+    request = alone.create_request("nonsense")
+    began = time.monotonic()
+    with pytest.raises(BuffyDownloadError, match="cannot be asked for"):
+        content(request)
+    assert time.monotonic() - began < 1

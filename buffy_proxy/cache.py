@@ -26,6 +26,7 @@ from buffy_proxy.config import Config
 from buffy_proxy.core import fields as f
 from buffy_proxy.core import rules
 from buffy_proxy.core.model import Request, Resource, Response, Version
+from buffy_proxy.core.policy import Policy
 from buffy_proxy.errors import OriginError, StoreError
 from buffy_proxy.fetch import Asking, Errand, Fetcher
 from buffy_proxy.flights import Arriving, Failed, Flight, Flights, Validated
@@ -295,7 +296,7 @@ class Cache:
         request = Request(key.method, key.url, version.request_fields, group=key.group)
         if ordered:
             request = wanted_of(resource).request()
-        policy = policy_of(self.config, request, resource)
+        policy = (_policy_of_order if ordered else policy_of)(self.config, request, resource)
         plan = policy.strategy.plan(version, self._clock())
         looked = Looked(request, key, policy, self.store.versions(key.id), None)
         asking = rules.Validate(version, plan.renewal, "stale", "renewed in the background")
@@ -309,7 +310,7 @@ class Cache:
         version will bear `name`. None: what is stored may answer by now. Raises ValueError for an order that
         cannot be requested."""
         request = replace(wanted_of(resource).request(), offline=self.config.offline)
-        policy = policy_of(self.config, request, resource)
+        policy = _policy_of_order(self.config, request, resource)
         looked = Looked(request, resource.key, policy, self.store.versions(resource.id), None)
         match looked.decide(self._clock()):
             case rules.Serve():
@@ -334,6 +335,12 @@ class _Asked:
 def _unavailable(url: str, reason: str) -> Answer:
     text = f"Buffy has no answer for {url}: {reason}.\n"
     return plain(504, text, f.cache_status(fwd="miss", detail=reason))
+
+
+def _policy_of_order(config: Config, request: Request, resource: Resource) -> Policy:
+    """An order may be stored whatever its method: its key holds the body."""
+    policy = policy_of(config, request, resource)
+    return replace(policy, methods=policy.methods | {request.method})
 
 
 def failure_in(flight: Flight) -> Failed | None:

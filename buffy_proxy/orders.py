@@ -101,8 +101,12 @@ class OrderBook:
                 yield order
 
     def active(self, resource_id: str) -> Order | None:
-        """The unfinished order of a resource, if there is one: a second one would bring the same."""
-        return next((order for order in self.of(resource_id) if not order.finished), None)
+        """The order of a resource that has not been answered, if there is one: a second would bring the same.
+
+        One whose version is stored has been answered, though its record may not say so yet.
+        """
+        running = (order for order in self.of(resource_id) if not order.finished)
+        return next((one for one in running if self._store.version(resource_id, one.name) is None), None)
 
     def create(self, resource_id: str, now: float | None = None) -> Order:
         """A new order, announced under a name newer than all of its resource. Raises StoreError."""

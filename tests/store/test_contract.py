@@ -417,7 +417,7 @@ class TestRoom:
         )
         store.set_pin("id-p", pinned.name, math.inf, now=NOW).result(20)
         store.set_tag("id-t", tagged.name, "x", True, now=NOW).result(20)
-        store.set_pin("id-e", expired.name, NOW - 1, now=NOW - 9).result(20)
+        store.set_pin("id-e", expired.name, 1.0, now=0.0).result(20)
         for i in range(12):
             put(store, b"%d" % i * 100_000, name=f"{i}", now=NOW + 5)
         store.gc(NOW + 10).result(20)

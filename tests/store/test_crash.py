@@ -85,17 +85,20 @@ def test_two_processes_share_a_store(tmp_path: Path) -> None:
     store = lmdb_store(tmp_path)
     process = script(tmp_path, "load", seed=1)
     assert process.stdout is not None
-    seen = 0
-    for _ in range(30):
+    seen = theirs = 0
+    while theirs < 20:
         resource_id, name, digest, number, size = process.stdout.readline().decode().split()
         version = store.version(resource_id, name)
-        assert version is not None
+        if version is None:  # it writes faster than we read: newer versions took its place
+            assert store.versions(resource_id)[0].name > name
+            continue
+        theirs += 1
         assert version.body.digest == digest
         assert content_of(store, version) == content(int(number), int(size))
         put(store, content(int(number), int(size)), name="mine")
         seen += len(store.versions("id-mine"))
     process.kill()
     process.communicate(timeout=20)
-    assert seen > 30
+    assert seen > 20
     store.close()
     assert {kind for kind, _ in findings(tmp_path)} <= LEFTOVERS

@@ -1,8 +1,8 @@
 """A cached order of 1 KiB, create_request to last byte: `python -m bench.client [--quick] [--old PYTHON]`.
 
-Our client and the one of DZDBuffy 0.7.3, both against our server: one process for the time of an order, eight
-for orders per second. `--old` names a Python that has that package; by default the one that the tests made.
-Its own server needs redis and is not measured. Writes client.json and client.md to bench/out.
+Our client and the one of DZDBuffy 0.7.3 against our server, and the old client against its own (where a
+redis-server is installed): one process for the time of an order, eight for orders per second. `--old` names
+a Python that has that package; by default the one that the tests made. Writes client.json and client.md.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ import time
 from pathlib import Path
 from typing import Any
 
+from bench.old_pair import old_server
 from bench.report import number, table
 from bench.run import OUT, machine
 from tests.support.answers import FRESH, fixed
@@ -80,17 +81,30 @@ def rows_of(seconds: float, old: str | None) -> list[Result]:
         try:
             api = f"http://127.0.0.1:{server.api[1]}"
             rows = [measure(sys.executable, "new", api, url, seconds)]
-            return rows + ([measure(old, "old", api, url, seconds)] if old else [])
+            if old is not None:
+                rows.append(measure(old, "old", api, url, seconds))
+                rows += old_pair(old, url, seconds)
+            return rows
         finally:
             server.discard()
             origin.shut_down()
+
+
+def old_pair(old: str, url: str, seconds: float) -> list[Result]:
+    """The old client against the old server; [] without redis."""
+    with old_server(old) as api:
+        if api is None:
+            return []
+        return [
+            {**measure(old, "old", api, url, max(seconds, 5.0)), "client": "DZDBuffy 0.7.3, its own server"}
+        ]
 
 
 def markdown(results: Result) -> str:
     names = ("client", "one process: p50 ms", "p99 ms", "8 processes: orders/s", "p50 ms", "p99 ms")
     keys = ("p50_ms", "p99_ms", "per_second", "busy_p50_ms", "busy_p99_ms")
     cells = ([row["client"], *(number(row[key]) for key in keys)] for row in results["rows"])
-    note = "Both against our server; the old client's own server needs redis and is not measured.\n"
+    note = "Against our server, but for the row that says otherwise.\n"
     return f"## A cached order, 1 KiB, create_request to last byte\n\n{table(names, cells)}\n{note}"
 
 

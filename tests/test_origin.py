@@ -8,7 +8,7 @@ import socket
 import pytest
 
 from buffy_proxy.config import Timeouts
-from buffy_proxy.origin import READ_AHEAD
+from buffy_proxy.connection import READ_AHEAD
 from tests.support import answers
 from tests.support.authority import Authority
 from tests.support.bodies import piece

@@ -199,7 +199,7 @@ class Fetcher:
         else:
             writer = self._new_body(origin.size)
         reason = verdict.reason if isinstance(verdict, rules.DoNotStore) else ""
-        draft = _draft(errand, coming)
+        draft = self._draft(errand, coming)
         spool = Spool(writer)
         pump = asyncio.ensure_future(self._pump(flight, coming, spool))
         try:
@@ -214,6 +214,28 @@ class Fetcher:
         finally:
             pump.cancel()
             flight.when_left(spool.release)
+
+    def _draft(self, errand: Errand, coming: _Coming) -> Version:
+        looked, origin = errand.looked, coming.origin
+        fields = f.end_to_end(origin.head.fields)
+        if coming.request.url != looked.request.url:
+            # The representation is that of the redirect's target (RFC 9110 §8.7), whose URL may be a signed one.
+            url = rules.redact_url(coming.request.url, self._store.secret)
+            fields = f.with_field(fields, b"Content-Location", url.encode())
+        return Version(
+            resource_id=looked.key.id,
+            name=errand.name,
+            status=origin.head.status,
+            reason=origin.head.reason,
+            fields=fields,
+            body=BodyRef("", origin.size or 0),
+            request_fields=rules.without_secrets(looked.request.fields),
+            requested_at=coming.requested_at,
+            received_at=coming.received_at,
+            cached_at=coming.received_at,
+            validated_at=coming.received_at,
+            fresh_until=coming.received_at,
+        )
 
     async def _hold(self, flight: Flight, looked: Looked, head: Response, spool: Spool) -> None:
         """Where a stored version could answer instead: a moment to see whether the new one comes whole."""
@@ -269,28 +291,6 @@ class Fetcher:
             return self._store.new_body()
         except StoreError:
             return None
-
-
-def _draft(errand: Errand, coming: _Coming) -> Version:
-    looked, origin = errand.looked, coming.origin
-    fields = f.end_to_end(origin.head.fields)
-    if coming.request.url != looked.request.url:
-        # The representation is that of the redirect's target (RFC 9110 §8.7).
-        fields = f.with_field(fields, b"Content-Location", coming.request.url.encode())
-    return Version(
-        resource_id=looked.key.id,
-        name=errand.name,
-        status=origin.head.status,
-        reason=origin.head.reason,
-        fields=fields,
-        body=BodyRef("", origin.size or 0),
-        request_fields=rules.without_secrets(looked.request.fields),
-        requested_at=coming.requested_at,
-        received_at=coming.received_at,
-        cached_at=coming.received_at,
-        validated_at=coming.received_at,
-        fresh_until=coming.received_at,
-    )
 
 
 def _intact(head: Response, ref: BodyRef) -> bool:

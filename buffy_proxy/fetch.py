@@ -219,7 +219,7 @@ class Fetcher:
         looked, origin = errand.looked, coming.origin
         fields = f.end_to_end(origin.head.fields)
         if coming.request.url != looked.request.url:
-            # The representation is that of the redirect's target (RFC 9110 §8.7), whose URL may be a signed one.
+            # The representation is that of the redirect's target (RFC 9110 §8.7); its URL may be signed.
             url = rules.redact_url(coming.request.url, self._store.secret)
             fields = f.with_field(fields, b"Content-Location", url.encode())
         return Version(

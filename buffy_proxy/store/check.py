@@ -27,6 +27,7 @@ from buffy_proxy.store.tx import BODY, Tx
 _CHUNK: Final = 1 << 20
 _PAGE: Final = 256
 _HEX: Final = frozenset("0123456789abcdef")
+_SECOND_LOOK_S: Final = 0.1
 
 
 def check(data_dir: Path, *, repair: bool = False) -> Iterator[Finding]:
@@ -152,6 +153,11 @@ class _Checker:
 
     def temporaries(self) -> Iterator[Finding]:
         names = [path.name for path, _ in leftovers.dead(self._files.tmp)]
+        if names:
+            # A file is locked a moment after it is made: what is in use is so at the second look.
+            time.sleep(_SECOND_LOOK_S)
+            dead = {path.name for path, _ in leftovers.dead(self._files.tmp)}
+            names = [name for name in names if name in dead]
         if names and self._repair:
             with self._index.env.begin(write=True) as txn:
                 leftovers.remove(self._tx(txn))

@@ -14,6 +14,8 @@ import logging
 import os
 import pickle
 import select
+import shlex
+import shutil
 import signal
 import socket
 import subprocess
@@ -27,6 +29,7 @@ from buffy_proxy import __version__, presence, trust
 from buffy_proxy.config import Address, Config, check_exposure
 from buffy_proxy.errors import ConfigError, StoreError
 from buffy_proxy.logs import configure_logging
+from buffy_proxy.settings import default_data_dir
 from buffy_proxy.store import open_store
 from buffy_proxy.worker import Job
 
@@ -160,18 +163,27 @@ def _print_lines(config: Config, proxy: Address, api: Address) -> None:
         ("proxy", f"http://{_shown(proxy)}{offline}"),
         ("api", f"http://{_shown(api)}/docs"),
         ("data", str(config.data_dir)),
-        ("use", f"{_command(config)}   or: {_command(config, 'run')} -- COMMAND"),
+        ("use", f'eval "$({_command("env", config)})"   or: {_command("run", config)} -- COMMAND'),
         ("version", f"Buffy {__version__}"),
     )
     for name, text in lines:
         print(f"{name + ':':<9}{text}", flush=True)
 
 
-def _command(config: Config, verb: str = "env") -> str:
-    from buffy_proxy.settings import default_data_dir
+def _command(verb: str, config: Config) -> str:
+    """`buffy VERB` as it has to be typed to reach this server."""
+    words = [*_program(), verb]
+    if config.data_dir != default_data_dir(os.environ):
+        words += ["--data-dir", str(config.data_dir)]
+    return shlex.join(words)
 
-    where = "" if config.data_dir == default_data_dir(os.environ) else f" --data-dir {config.data_dir}"
-    return f'eval "$(buffy env{where})"' if verb == "env" else f"buffy run{where}"
+
+def _program() -> list[str]:
+    """The command that started this server; its full path where a shell would not find it."""
+    called, found = Path(sys.argv[0]).resolve(), shutil.which("buffy")
+    if called.name != "buffy":
+        return [sys.executable, "-m", "buffy_proxy"]
+    return ["buffy"] if found and Path(found).resolve() == called else [str(called)]
 
 
 def _module_path() -> str:

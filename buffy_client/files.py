@@ -34,9 +34,11 @@ def write_path(target: Path, fill: Fill) -> Path:
 
 
 def write_into(directory: Path, fill: Fill, name: Callable[[], str]) -> Path:
-    """The same below a directory; `name` is asked once the content is there."""
-    if not directory.is_dir():
-        raise BuffyUsageError(f"{directory} is not a directory: make it first")
+    """The same below a directory, which is made if need be; `name` is asked once the content is there."""
+    try:
+        directory.mkdir(parents=True, exist_ok=True)
+    except FileExistsError:
+        raise BuffyUsageError(f"{directory} is not a directory") from None
     return write_beside(directory / "download", fill, lambda: directory / name())
 
 

@@ -16,7 +16,7 @@ class Answer:
 
     fields        end-to-end fields, Cache-Status and Via included; framing is the door's business
     size          body length in bytes, None where only the end of the stream tells
-    source        where the body's bytes come from, for the counters
+    source        where the body's bytes come from, for the counters; who reads along costs the origin nothing
     origin_error  RFC 9209's word for what went wrong with the origin, if something did
     close()       must be called once, whether or not the stream was read to its end
     """
@@ -82,10 +82,10 @@ def plain(status: int, text: str, cache_status: bytes, extra: Fields = ()) -> An
     return Answer(status, reason, fields, cache_status=cache_status, content=content, source="buffy")
 
 
-def gateway_error(url: str, fwd: f.Fwd, error: OriginError) -> Answer:
-    """502 or 504 that says what happened, in words and in Proxy-Status (RFC 9209)."""
+def gateway_error(url: str, fwd: f.Fwd, error: OriginError, hint: str) -> Answer:
+    """502 or 504 that says what happened, in words and in Proxy-Status (RFC 9209), and what to do."""
     status = 504 if error.word.endswith("timeout") else 502
-    text = f"Buffy could not get {url}: {error}. Nothing is stored that could answer instead.\n"
+    text = f"Buffy could not get {url}: {error}. {hint}\n"
     proxy_status = f"buffy; error={error.word}; details={f.sf_string(str(error))}".encode()
     answer = plain(
         status, text, f.cache_status(fwd=fwd, detail=error.word), ((b"Proxy-Status", proxy_status),)

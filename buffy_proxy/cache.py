@@ -43,6 +43,11 @@ log = logging.getLogger("buffy.cache")
 LANDING_S = 60.0
 """How long a request waits for the commit of a body that is whole (a slow disk takes its time to sync)."""
 
+FORBIDDEN = (
+    "A version is stored, but its origin forbids stale answers (must-revalidate, no-cache or s-maxage); "
+    "pin it, write a rule for it, or ask in offline mode to get it all the same."
+)
+
 NOT_COLLAPSED_S = 60.0
 """For so long after a response that could not be stored, requests for its key do not wait for each other."""
 
@@ -199,6 +204,7 @@ class Cache:
             cache_status=status,
             stream=spool.read(token),
             size=arriving.size,
+            source="cache" if collapsed else "origin",
             on_close=close,
         )
         answer.resource_id = looked.key.id
@@ -234,7 +240,9 @@ class Cache:
                 return answer
             except StoreError:
                 log.warning("the body of a stored version of %s is gone", looked.key.url)
-        return gateway_error(self._shown(asked), asked.fwd, failed.error)
+        forbidden = looked is not None and any(looked.matches(version) for version in looked.versions)
+        hint = FORBIDDEN if forbidden else "Nothing is stored that could answer instead."
+        return gateway_error(self._shown(asked), asked.fwd, failed.error, hint)
 
     def _shown(self, asked: _Asked) -> str:
         if asked.looked is not None:

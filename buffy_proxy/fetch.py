@@ -198,7 +198,7 @@ class Fetcher:
             self._not_storable(looked.key.id)
         else:
             writer = self._new_body(origin.size)
-        reason = verdict.reason if isinstance(verdict, rules.DoNotStore) else ""
+        reason = "" if writer is not None else self._why_not(verdict, origin.size)
         draft = self._draft(errand, coming)
         spool = Spool(writer)
         pump = asyncio.ensure_future(self._pump(flight, coming, spool))
@@ -251,7 +251,7 @@ class Fetcher:
             async with contextlib.aclosing(chunks):
                 async for chunk in chunks:
                     await spool.feed(chunk)
-                    if spool.storing and spool.received > self._config.max_size // 2:
+                    if spool.storing and spool.received > self._config.max_size:
                         spool.stop_storing()
                     if coming.origin.size is None and flight.unattended and spool.received > SMALL_REST:
                         raise OriginError("connection_terminated", "everybody left")
@@ -260,7 +260,7 @@ class Fetcher:
             spool.fail(error)
         except BaseException as error:
             # Readers must never wait for what does not come.
-            spool.fail(OriginError("connection_terminated", f"the transfer was dropped: {error!r}"))
+            spool.fail(OriginError("connection_terminated", _dropped(error)))
             raise
 
     async def _keep(
@@ -283,14 +283,26 @@ class Fetcher:
             log.debug("%s not stored: %s", key.url, error)
             return None
 
+    def _why_not(self, verdict: rules.Storability, size: int | None) -> str:
+        if isinstance(verdict, rules.DoNotStore):
+            return verdict.reason
+        if size is not None and size > self._config.max_size:
+            return "larger than max_size"
+        return "the store has no room"
+
     def _new_body(self, size: int | None) -> BodyWriter | None:
-        """None where there is plainly no room; a body of half the cap would push out all others."""
-        if size is not None and size > self._config.max_size // 2:
+        """None where there is plainly no room."""
+        if size is not None and size > self._config.max_size:
             return None
         try:
             return self._store.new_body()
         except StoreError:
             return None
+
+
+def _dropped(error: BaseException) -> str:
+    why = "" if isinstance(error, asyncio.CancelledError) else f": {error!r}"
+    return f"the transfer was dropped{why}"
 
 
 def _intact(head: Response, ref: BodyRef) -> bool:

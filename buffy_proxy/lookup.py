@@ -94,11 +94,17 @@ def _outcome(looked: Looked, now: float) -> str:
             return f"would be answered 504: {reason}"
         case rules.Validate(version, renewal, fwd, reason):
             return (
-                f"would ask the origin ({fwd}: {reason}) to {renewal.value} version {version.name}, "
-                "which answers if the origin fails"
+                f"would ask the origin ({fwd}: {reason}) to {renewal.value} version {version.name}; "
+                f"if the origin fails, {_if_it_fails(looked, now)}"
             )
         case rules.Forward(fwd, reason):
             return f"would be forwarded to the origin ({fwd}: {reason})"
+
+
+def _if_it_fails(looked: Looked, now: float) -> str:
+    if (instead := looked.fallback(now)) is not None:
+        return f"version {instead.name} answers"
+    return "nothing does, since the origin forbids stale answers (a pin, a rule or offline mode allows them)"
 
 
 def _for(seconds: float) -> str:

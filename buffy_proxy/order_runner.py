@@ -134,12 +134,13 @@ class OrderRunner:
             flight.leave()
 
     def _end(self, order: Order, flight: Flight, failed: Failed | None) -> None:
-        if failed is not None:
+        outcome = flight.known()
+        if isinstance(outcome, Arriving) and not outcome.stored and outcome.response.status < 400:
+            self._fail(order, f"the answer cannot be stored: {outcome.not_stored_because}")
+        elif failed is not None:
             self._retry_or_fail(order, failed)
         elif flight.result is None:
-            outcome = flight.known()
-            why = outcome.not_stored_because if isinstance(outcome, Arriving) else ""
-            self._fail(order, f"the answer could not be stored{': ' if why else ''}{why}")
+            self._fail(order, "the answer could not be stored; see the server's log")
         else:
             self._finish(order, flight.result.version.name)
 
@@ -180,7 +181,7 @@ class OrderRunner:
 def _over(flight: Flight) -> bool:
     outcome = flight.known()
     useless = isinstance(outcome, Failed) or (
-        isinstance(outcome, Arriving) and outcome.response.status >= 400
+        isinstance(outcome, Arriving) and (outcome.response.status >= 400 or not outcome.stored)
     )
     return useless or flight.task is None or flight.task.done()
 

@@ -24,6 +24,7 @@ from buffy_proxy.errors import OriginError
 from buffy_proxy.upstream import UpstreamProxies, UpstreamProxy
 
 MAX_IDLE_PER_ROUTE = 16
+NO_WORDS = "it ended the connection at once (does it speak TLS?)"
 IDEMPOTENT = frozenset({"GET", "HEAD", "OPTIONS", "TRACE", "PUT", "DELETE"})
 """RFC 9110 §9.2.2."""
 
@@ -199,7 +200,7 @@ class Origins:
             ) from error
         except (OSError, ExceptionGroup, UnicodeError) as error:
             raise OriginError(
-                "destination_unavailable", f"cannot connect to {_name(route)}: {error}"
+                "destination_unavailable", f"cannot connect to {_name(route)}: {str(error) or NO_WORDS}"
             ) from error
 
     async def _open(self, route: Route) -> Connection:

@@ -124,6 +124,12 @@ def _supervise(config: Config, workers: list[Worker], proxy: Address, api: Addre
 
     for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
         signal.signal(number, on_signal)
+    if (other := presence.find(config.data_dir)) is not None:
+        log.warning(
+            "another server of this data directory runs (pid %d, proxy %s); both work, on one store",
+            other.pid,
+            _shown(other.proxy),
+        )
     for worker in workers:
         worker.start()
     try:

@@ -47,8 +47,8 @@ def place(made: Cache, url: str, strategy: Any = None, **more: Any) -> Order:
 
 
 @contextlib.asynccontextmanager
-async def runner(directory: Path) -> AsyncIterator[Cache]:
-    async with cache(directory) as made:
+async def runner(directory: Path, toml: str = "") -> AsyncIterator[Cache]:
+    async with cache(directory, toml) as made:
         task = asyncio.ensure_future(OrderRunner(made, Slots(made.config.refresh)).run())
         try:
             yield made
@@ -178,6 +178,20 @@ def test_failures_say_why(
 
     run(test())
     assert origin.hits(path) == attempts
+
+
+def test_what_is_too_large_fails_at_once(origin: Origin, path: str, tmp_path: Path) -> None:
+    url = origin.on(path, answers.fixed(b"x" * 200_000))
+
+    async def test() -> None:
+        async with runner(tmp_path, 'max_size = "100 kB"') as made:
+            done = await finished(made, place(made, url))
+            assert (done.status, done.attempts) == ("failed", 1)
+            assert "larger than max_size" in (done.error or "")
+            answer = await made.open(get(url))
+            assert status(answer).detail == "larger than max_size" and await body(answer) == b"x" * 200_000
+
+    run(test())
 
 
 def test_an_order_that_was_running_is_taken_up_again(origin: Origin, path: str, tmp_path: Path) -> None:

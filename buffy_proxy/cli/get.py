@@ -37,7 +37,10 @@ def get(
         typer.Option("--output", "-o", metavar="FILE", help="Where to; else stdout.", show_default=False),
     ] = None,
     version_name: Annotated[
-        str | None, typer.Option("--version-name", metavar="NAME", help="Which version.", show_default=False)
+        str | None,
+        typer.Option(
+            "--version", "--version-name", metavar="NAME", help="Which version.", show_default=False
+        ),
     ] = None,
     tag: Annotated[
         str | None,
@@ -57,7 +60,7 @@ def get(
     from buffy_proxy.errors import ConfigError, NotFound
 
     if version_name and tag:
-        raise ConfigError("--version-name and --tag exclude each other")
+        raise ConfigError("--version and --tag exclude each other")
     try:
         with opened(data_dir, config) as library:
             stored = library.one(url, group)

@@ -105,7 +105,10 @@ def _print_list(library: Library, found: Iterator[Stored]) -> None:
     count = talk.print_rows(head, (8, 10, 9, 19, 23, 13), (_row(library, stored) for stored in found))
     usage = library.store.usage()
     used = f"{talk.size_text(usage.body_bytes)} of {talk.size_text(usage.capacity)} in use"
-    talk.say(f"{count} {'resource' if count == 1 else 'resources'}; {used}")
+    hint = (
+        "" if count or not usage.resources else " (nothing matches; a pattern names the port too: **name**)"
+    )
+    talk.say(f"{count} {'resource' if count == 1 else 'resources'}; {used}{hint}")
 
 
 def _row(library: Library, stored: Stored) -> tuple[str, ...]:

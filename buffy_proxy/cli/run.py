@@ -117,7 +117,8 @@ def _counted(store: Store, name: str, complete: bool) -> Mapping[str, int]:
 def _sentence(count: Mapping[str, int]) -> str:
     requests, hits = (_number(count.get(name, 0), name) for name in ("requests", "hits"))
     cache, origins = (talk.size_text(count.get(name, 0)) for name in ("bytes_cache", "bytes_origin"))
-    return f"buffy: {requests}, {hits}, {cache} from the cache, {origins} from origins"
+    hint = "" if count.get("requests") else " (nothing went through Buffy; loopback needs --proxy-loopback)"
+    return f"buffy: {requests}, {hits}, {cache} from the cache, {origins} from origins{hint}"
 
 
 def _number(count: int, plural: str) -> str:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from fastapi import FastAPI
+from fastapi import FastAPI, Request
+from fastapi.responses import RedirectResponse
 from fastapi_offline import FastAPIOffline
 from starlette.middleware import Middleware
 
@@ -34,5 +35,10 @@ def create_app(store: Store, config: Config) -> FastAPI:
     app.include_router(responses.router(store, shelf, out))
     app.include_router(health.router(store, config))
     app.include_router(metrics.router(store))
+    app.add_api_route("/", _to_the_docs, include_in_schema=False)
     description.complete(app, secured=config.api_credentials is not None)
     return app
+
+
+def _to_the_docs(request: Request) -> RedirectResponse:
+    return RedirectResponse(f"{request.scope.get('root_path', '')}/docs")

@@ -46,8 +46,8 @@ def cache_status(
 
 
 def sf_string(text: str) -> str:
-    """A structured-field string (RFC 9651 §4.1.6). What ASCII cannot show becomes "?"."""
-    shown = "".join(c if " " <= c <= "~" else "?" for c in text)
+    """A structured-field string (RFC 9651 §4.1.6). What ASCII cannot show becomes "?" (§: "section ")."""
+    shown = "".join(c if " " <= c <= "~" else "?" for c in text.replace("§", "section "))
     return '"' + shown.replace("\\", "\\\\").replace('"', '\\"') + '"'
 
 

@@ -126,8 +126,10 @@ def test_neither_or_both_targets(client: BuffyPyClient, arguments: dict[str, str
 
 def test_a_directory_that_is_not_there(client: BuffyPyClient, origin: Origin, path: str, empty: Path) -> None:
     request = client.create_request(origin.on(path, fixed(b"x", FRESH)))
+    made = request.download_response_content_to(dir=empty / "absent" / "below")
+    assert made.parent == empty / "absent" / "below" and made.read_bytes() == b"x"
     with pytest.raises(BuffyUsageError, match="is not a directory"):
-        request.download_response_content_to(dir=empty / "absent")
+        request.download_response_content_to(dir=made)
 
 
 def test_waiting_has_an_end(client: BuffyPyClient, origin: Origin, path: str, empty: Path) -> None:

@@ -43,6 +43,9 @@ log = logging.getLogger("buffy.cache")
 LANDING_S = 60.0
 """How long a request waits for the commit of a body that is whole (a slow disk takes its time to sync)."""
 
+REMEMBERED = 10_000
+"""Keys of such responses at most."""
+
 FORBIDDEN = (
     "A version is stored, but its origin forbids stale answers (must-revalidate, no-cache or s-maxage); "
     "pin it, write a rule for it, or ask in offline mode to get it all the same."
@@ -220,10 +223,12 @@ class Cache:
         return flight if landing else None
 
     def _remember_not_collapsed(self, key_id: str) -> None:
-        now = self._clock()
-        if len(self._not_collapsed) > 10_000:
-            self._not_collapsed = {key: until for key, until in self._not_collapsed.items() if until > now}
-        self._not_collapsed[key_id] = now + NOT_COLLAPSED_S
+        """Oldest first, so that what is over goes from the front: the time for one does not grow with all."""
+        now, remembered = self._clock(), self._not_collapsed
+        remembered.pop(key_id, None)
+        remembered[key_id] = now + NOT_COLLAPSED_S
+        while len(remembered) > REMEMBERED or next(iter(remembered.values())) <= now:
+            del remembered[next(iter(remembered))]
 
     # -- when the origin fails ----------------------------------------------------------------------------
     def _instead(self, asked: _Asked, failed: Failed) -> Answer:

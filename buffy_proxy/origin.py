@@ -23,7 +23,7 @@ from buffy_proxy.core.model import Fields, Response
 from buffy_proxy.errors import OriginError
 from buffy_proxy.upstream import UpstreamProxies, UpstreamProxy
 
-MAX_IDLE_PER_ROUTE = 16
+MAX_IDLE_PER_ROUTE = 64
 NO_WORDS = "it ended the connection at once (does it speak TLS?)"
 IDEMPOTENT = frozenset({"GET", "HEAD", "OPTIONS", "TRACE", "PUT", "DELETE"})
 """RFC 9110 §9.2.2."""

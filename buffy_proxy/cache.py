@@ -26,11 +26,10 @@ from buffy_proxy.config import Config
 from buffy_proxy.core import fields as f
 from buffy_proxy.core import rules
 from buffy_proxy.core.model import Request, Resource, Response, Version
-from buffy_proxy.core.policy import Policy
 from buffy_proxy.errors import OriginError, StoreError
 from buffy_proxy.fetch import Asking, Errand, Fetcher
 from buffy_proxy.flights import Arriving, Failed, Flight, Flights, Validated
-from buffy_proxy.lookup import Looked, explain, look_up, policy_of
+from buffy_proxy.lookup import Looked, explain, look_up, policy_of, policy_of_order
 from buffy_proxy.orders import wanted_of
 from buffy_proxy.origin import Origins
 from buffy_proxy.spool import READ_SIZE
@@ -309,7 +308,7 @@ class Cache:
         request = Request(key.method, key.url, version.request_fields, group=key.group)
         if ordered:
             request = wanted_of(resource).request()
-        policy = (_policy_of_order if ordered else policy_of)(self.config, request, resource)
+        policy = (policy_of_order if ordered else policy_of)(self.config, request, resource)
         plan = policy.strategy.plan(version, self._clock())
         looked = Looked(request, key, policy, self.store.versions(key.id), None)
         asking = rules.Validate(version, plan.renewal, "stale", "renewed in the background")
@@ -323,7 +322,7 @@ class Cache:
         version will bear `name`. None: what is stored may answer by now. Raises ValueError for an order that
         cannot be requested."""
         request = replace(wanted_of(resource).request(), offline=self.config.offline)
-        policy = _policy_of_order(self.config, request, resource)
+        policy = policy_of_order(self.config, request, resource)
         looked = Looked(request, resource.key, policy, self.store.versions(resource.id), None)
         match looked.decide(self._clock()):
             case rules.Serve():
@@ -348,12 +347,6 @@ class _Asked:
 def _unavailable(url: str, reason: str) -> Answer:
     text = f"Buffy has no answer for {url}: {reason}.\n"
     return plain(504, text, f.cache_status(fwd="miss", detail=reason))
-
-
-def _policy_of_order(config: Config, request: Request, resource: Resource) -> Policy:
-    """An order may be stored whatever its method: its key holds the body."""
-    policy = policy_of(config, request, resource)
-    return replace(policy, methods=policy.methods | {request.method})
 
 
 def failure_in(flight: Flight) -> Failed | None:

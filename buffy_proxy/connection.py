@@ -14,6 +14,7 @@ import h11
 from buffy_proxy.core.fields import first, without
 from buffy_proxy.core.model import Fields, Response
 from buffy_proxy.errors import OriginError
+from buffy_proxy.literals import address_text
 
 READ_AHEAD = 512 * 1024
 MAX_HEAD = 256 * 1024
@@ -144,7 +145,7 @@ class Connection(asyncio.Protocol):
 
     async def connect_through(self, host: str, port: int, authorization: Fields, timeout_s: float) -> None:
         """Asks an upstream proxy for a tunnel (RFC 9110 §9.3.6)."""
-        authority = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+        authority = address_text((host, port))
         self.send("CONNECT", authority, ((b"Host", authority.encode()), *authorization), b"")
         response, _ = await self.head(timeout_s, timeout_s)
         if not 200 <= response.status < 300:

@@ -65,7 +65,7 @@ def _duration_text(value: object) -> float:
 def address(value: object) -> tuple[str, int]:
     """Where to listen: "127.0.0.1:8080", "[::1]:8080", ":8080" (every IPv4 interface), 8080 (loopback)."""
     if isinstance(value, (tuple, list)) and len(value) == 2:
-        value = f"[{value[0]}]:{value[1]}" if ":" in str(value[0]) else f"{value[0]}:{value[1]}"
+        value = address_text((str(value[0]), value[1]))
     text = str(value).strip() if isinstance(value, (str, int)) and not isinstance(value, bool) else ""
     match = re.fullmatch(r"(?:(?:\[([0-9A-Fa-f:.%\w]+)\]|([\w.-]*)):)?(\d{1,5})", text)
     if not match or int(match[3]) > 65535:

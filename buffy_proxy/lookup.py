@@ -73,6 +73,12 @@ def policy_of(config: Config, request: Request, resource: Resource | None) -> Po
     return replace(policy, strategy=strategy, retention=retention, source="its order")
 
 
+def policy_of_order(config: Config, request: Request, resource: Resource | None) -> Policy:
+    """An order may be stored, and answered from the store, whatever its method: its key holds the body."""
+    policy = policy_of(config, request, resource)
+    return replace(policy, methods=policy.methods | {request.method})
+
+
 def explain(store: Store, config: Config, request: Request, now: float | None = None) -> str:
     """What a request would get right now, and why, in two sentences."""
     now = time.time() if now is None else now

@@ -28,6 +28,7 @@ from types import FrameType
 from buffy_proxy import __version__, presence, trust
 from buffy_proxy.config import Address, Config, check_exposure
 from buffy_proxy.errors import ConfigError, StoreError
+from buffy_proxy.literals import address_text
 from buffy_proxy.logs import configure_logging
 from buffy_proxy.settings import default_data_dir
 from buffy_proxy.store import open_store
@@ -36,6 +37,8 @@ from buffy_proxy.worker import Job
 log = logging.getLogger("buffy.server")
 
 START_S = 60.0
+LOOK_S = 0.2
+"""How often the supervisor looks after its workers and at the signals that came."""
 TERM_S = 4.0
 """Seconds that workers get between SIGTERM and SIGKILL."""
 RESTART_S = (0.1, 0.5, 1.0, 2.0, 5.0)
@@ -128,7 +131,7 @@ def _supervise(config: Config, workers: list[Worker], proxy: Address, api: Addre
         log.warning(
             "another server of this data directory runs (pid %d, proxy %s); both work, on one store",
             other.pid,
-            _shown(other.proxy),
+            address_text(other.proxy),
         )
     for worker in workers:
         worker.start()
@@ -145,7 +148,7 @@ def _supervise(config: Config, workers: list[Worker], proxy: Address, api: Addre
                 presence.keep(config.data_dir, found)
             for worker in workers:
                 worker.check(time.monotonic())
-            _wait_for_child_or_signal(0.2)
+            time.sleep(LOOK_S)
     finally:
         presence.withdraw(config.data_dir, os.getpid())
         for worker in workers:
@@ -157,17 +160,12 @@ def _supervise(config: Config, workers: list[Worker], proxy: Address, api: Addre
     return 0
 
 
-def _wait_for_child_or_signal(seconds: float) -> None:
-    """Sleeps; a signal handler that runs meanwhile ends the loop at the next look."""
-    time.sleep(seconds)
-
-
 def _print_lines(config: Config, proxy: Address, api: Address) -> None:
     """The five lines. The third is the way in; all are stable enough to be read by programs."""
     offline = " (offline: nothing is fetched)" if config.offline else ""
     lines = (
-        ("proxy", f"http://{_shown(proxy)}{offline}"),
-        ("api", f"http://{_shown(api)}/docs"),
+        ("proxy", f"http://{address_text(proxy)}{offline}"),
+        ("api", f"http://{address_text(api)}/docs"),
         ("data", str(config.data_dir)),
         ("use", f'eval "$({_command("env", config)})"   or: {_command("run", config)} -- COMMAND'),
         ("version", f"Buffy {__version__}"),
@@ -239,7 +237,8 @@ def _bind(name: str, address: Address) -> socket.socket:
             else error.strerror or str(error)
         )
         raise ConfigError(
-            f"{name}: cannot listen on {_shown(address)} ({why}); choose another with --{name} HOST:PORT"
+            f"{name}: cannot listen on {address_text(address)} ({why}); "
+            f"choose another with --{name} HOST:PORT"
         ) from error
     sock.setblocking(False)
     return sock
@@ -256,10 +255,6 @@ def _own_addresses(sock: socket.socket) -> frozenset[Address]:
     return frozenset(
         (name, port) for name in (host, "127.0.0.1", "::1", "localhost", socket.gethostname().lower())
     )
-
-
-def _shown(address: Address) -> str:
-    return f"[{address[0]}]:{address[1]}" if ":" in address[0] else f"{address[0]}:{address[1]}"
 
 
 def _ending(code: int) -> str:

@@ -87,10 +87,6 @@ class Spool:
         assert self._writer is not None
         return self._writer
 
-    @property
-    def readers(self) -> int:
-        return len(self._readers)
-
     def release(self) -> None:
         """The producer is done with it; the last reader closes the file."""
         self._released = True

@@ -49,6 +49,15 @@ def short_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(resume, "PAUSE_S", 0.01)
 
 
+async def breaks(url: str, directory: Path) -> None:
+    """The client sees that the body is not whole, and nothing is stored."""
+    async with cache(directory) as made:
+        answer = await made.open(get(url))
+        with pytest.raises(Exception, match="closed"):
+            await body(answer)
+        assert made.open_now(get(url)) is None
+
+
 def test_a_body_arrives_whole_and_once(origin: Origin, path: str, tmp_path: Path) -> None:
     script = Flaky(step=100_000, busy=2)
     url = origin.on(path, script)
@@ -69,27 +78,14 @@ def test_without_a_strong_validator_it_breaks(
 ) -> None:
     url = origin.on(path, Flaky(step=100_000, validator=validator))
 
-    async def test() -> None:
-        async with cache(tmp_path) as made:
-            answer = await made.open(get(url))
-            with pytest.raises(Exception, match="closed"):
-                await body(answer)
-            assert made.open_now(get(url)) is None
-
-    run(test())
+    run(breaks(url, tmp_path))
     assert origin.hits(path) == 1
 
 
 def test_an_origin_that_starts_again_is_not_spliced(origin: Origin, path: str, tmp_path: Path) -> None:
     url = origin.on(path, Flaky(step=100_000, honest=False))
 
-    async def test() -> None:
-        async with cache(tmp_path) as made:
-            answer = await made.open(get(url))
-            with pytest.raises(Exception, match="closed"):
-                await body(answer)
-
-    run(test())
+    run(breaks(url, tmp_path))
     assert origin.hits(path) == 2
 
 
@@ -100,13 +96,7 @@ def test_without_progress_it_gives_up(
     url = origin.on(path, Flaky(step=0))
     started = time.monotonic()
 
-    async def test() -> None:
-        async with cache(tmp_path) as made:
-            answer = await made.open(get(url))
-            with pytest.raises(Exception, match="closed"):
-                await body(answer)
-
-    run(test())
+    run(breaks(url, tmp_path))
     assert time.monotonic() - started < 10
 
 

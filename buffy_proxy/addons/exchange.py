@@ -38,7 +38,7 @@ class Exchange:
         self._stream: AsyncIterator[bytes] | None = None
         self._running: asyncio.Future[Any] | None = None
 
-    async def ask(self, drain: Drain) -> None:
+    async def ask(self) -> None:
         await self._run(self._ask())
 
     async def _ask(self) -> None:
@@ -105,7 +105,7 @@ class AskHook(OwnHook):
     exchange: Exchange
 
     async def run(self, drain: Drain) -> None:
-        await self.exchange.ask(drain)
+        await self.exchange.ask()
 
 
 @dataclass

@@ -16,6 +16,7 @@ from buffy_proxy.core import rules
 from buffy_proxy.core.head import RequestHead
 from buffy_proxy.core.model import Request, Response
 from buffy_proxy.ledger import Ledger
+from buffy_proxy.literals import address_text
 from buffy_proxy.selectors import Selectors, parse_proxy_authorization
 
 log = logging.getLogger("buffy.proxy")
@@ -266,10 +267,8 @@ class Interceptor:
 def _target_uri(request: http.Request) -> str:
     """The absolute target URI; bytes beyond ASCII are percent-encoded, as browsers do. Raises ValueError."""
     path = "".join(chr(byte) if byte < 0x80 else f"%{byte:02X}" for byte in request.data.path)
-    host = f"[{request.host}]" if ":" in request.host else request.host
-    return f.normalise_url(
-        f"{request.scheme}://{host}:{request.port}{path if path.startswith('/') else '/' + path}"
-    )
+    slash = "" if path.startswith("/") else "/"
+    return f.normalise_url(f"{request.scheme}://{address_text((request.host, request.port))}{slash}{path}")
 
 
 def _refuse(status: int, text: str) -> Answer:

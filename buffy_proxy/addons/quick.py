@@ -18,6 +18,7 @@ from mitmproxy.proxy.layers.http import Http1Server, HTTPMode
 from buffy_proxy.addons.http1 import WithoutTrailers
 from buffy_proxy.core import fields as f
 from buffy_proxy.core.head import RequestHead, parse_request_head
+from buffy_proxy.literals import address_text
 
 if TYPE_CHECKING:
     from buffy_proxy.addons.layers import BuffyHttpLayer
@@ -72,7 +73,6 @@ class BuffyHttp1Server(WithoutTrailers, Http1Server):
             if address is None or not head.target.startswith("/"):
                 return None
             scheme = "https" if self.context.client.tls else "http"
-            host = f"[{address[0]}]" if ":" in address[0] else address[0]
-            return f.normalise_url(f"{scheme}://{host}:{address[1]}{head.target}")
+            return f.normalise_url(f"{scheme}://{address_text((address[0], address[1]))}{head.target}")
         except ValueError:
             return None

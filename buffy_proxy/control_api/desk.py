@@ -24,7 +24,7 @@ from buffy_proxy.core.model import CacheKey, Request, Resource, Version
 from buffy_proxy.core.policy import Policy
 from buffy_proxy.core.versions import same_variant
 from buffy_proxy.errors import BodyMissing, NotFound
-from buffy_proxy.lookup import policy_of
+from buffy_proxy.lookup import policy_of_order
 from buffy_proxy.store import Store
 
 REFUSED_FIELDS: Final = frozenset(
@@ -84,7 +84,7 @@ class Desk:
     def policy(self, resource: Resource) -> Policy:
         """What applies to a resource that is known already."""
         request = Request(resource.key.method, resource.key.url, group=resource.key.group)
-        return self._policy(request, resource)
+        return policy_of_order(self._config, request, resource)
 
     # -- who is meant -------------------------------------------------------------------------------------
     def _named(self, wanted: orders.Wanted) -> tuple[Request, CacheKey]:
@@ -92,15 +92,10 @@ class Desk:
             raise BadOrder(f"http_header_fields: an order cannot have the field {', '.join(refused)}")
         try:
             request = wanted.request()
-            policy = self._policy(request, None)
+            policy = policy_of_order(self._config, request, None)
             return request, orders.key_of(wanted, request, policy, self._store.secret)
         except ValueError as error:
             raise BadOrder(str(error)) from error
-
-    def _policy(self, request: Request, resource: Resource | None) -> Policy:
-        """An order may be answered from the store whatever its method: its key holds the body."""
-        policy = policy_of(self._config, request, resource)
-        return replace(policy, methods=policy.methods | {request.method})
 
     # -- what is known about it ---------------------------------------------------------------------------
     def _register(
@@ -165,7 +160,10 @@ class Desk:
         """The version that may answer without asking the origin, if its bytes are there."""
         found = self._store.versions(resource.id)
         request = replace(request, offline=self._config.offline)
-        error, policy = self._store.error_response(resource.id), self._policy(request, resource)
+        error, policy = (
+            self._store.error_response(resource.id),
+            policy_of_order(self._config, request, resource),
+        )
         decision = rules.decide(request, found, error, policy, self._clock())
         if not isinstance(decision, rules.Serve) or not decision.version.name:
             return None

@@ -162,7 +162,7 @@ class Cache:
                     return answer
                 case Failed() if outcome.error.word != "proxy_internal_error":
                     # Those who waited in vain and have nothing stored ask for themselves.
-                    if not collapsed or looked.fallback(self._clock()) is not None:
+                    if not collapsed or looked.fallback(outcome.failure, self._clock()) is not None:
                         return self._instead(_Asked(looked.request, looked, asking.fwd), outcome)
         except StoreError:
             pass  # the stored body is gone
@@ -233,7 +233,7 @@ class Cache:
     def _instead(self, asked: _Asked, failed: Failed) -> Answer:
         """A stored version answers if it may, else a gateway error says why."""
         looked = asked.looked
-        if looked is not None and (version := looked.fallback(self._clock())):
+        if looked is not None and (version := looked.fallback(failed.failure, self._clock())):
             detail = f"stale: {failed.error}"
             forwarded = b""
             if failed.status is not None:
@@ -263,6 +263,8 @@ class Cache:
         try:
             origin = await self._origins.fetch(request.method, request.url, fields, request.body)
         except OriginError as error:
+            if asked.looked is not None:
+                self._fetcher.tell_failure(asked.looked, Failed(error))
             return self._instead(asked, Failed(error))
         try:
             if asked.looked is not None and (failed := self._fetcher.as_failure(asked.looked, origin.head)):
@@ -309,8 +311,8 @@ class Cache:
         if ordered:
             request = wanted_of(resource).request()
         policy = (policy_of_order if ordered else policy_of)(self.config, request, resource)
-        plan = policy.strategy.plan(version, self._clock())
-        looked = Looked(request, key, policy, self.store.versions(key.id), None)
+        plan = policy.strategy.plan(version, self._clock(), key.url)
+        looked = Looked(request, key, policy, self.store.versions(key.id), None, self.config.plugins)
         asking = rules.Validate(version, plan.renewal, "stale", "renewed in the background")
         errand = Errand(looked, asking, follow=ordered)
         flight, _ = self.flights.join(key.id, lambda flight: self._fetcher.lead(flight, errand), kept=True)
@@ -323,7 +325,8 @@ class Cache:
         cannot be requested."""
         request = replace(wanted_of(resource).request(), offline=self.config.offline)
         policy = policy_of_order(self.config, request, resource)
-        looked = Looked(request, resource.key, policy, self.store.versions(resource.id), None)
+        versions = self.store.versions(resource.id)
+        looked = Looked(request, resource.key, policy, versions, None, self.config.plugins)
         match looked.decide(self._clock()):
             case rules.Serve():
                 return None

@@ -5,6 +5,7 @@ Nothing is read or created at import: `load()` reads, and whoever needs a direct
 
 from __future__ import annotations
 
+import functools
 import ipaddress
 import os
 import re
@@ -19,6 +20,7 @@ from buffy_proxy.core.model import Retention
 from buffy_proxy.core.policy import Policy
 from buffy_proxy.core.strategies import Http
 from buffy_proxy.errors import ConfigError
+from buffy_proxy.plugins import PluginOptions, Plugins, load_plugins
 from buffy_proxy.rulebook import Rule
 
 __all__ = [
@@ -64,6 +66,12 @@ class Timeouts:
     idle_s: float = 60.0
 
 
+@functools.cache
+def _no_plugins() -> Plugins:
+    """Just the built-in strategies."""
+    return load_plugins(PluginOptions(only=()))
+
+
 @dataclass(frozen=True, slots=True)
 class Config:
     """Everything a Buffy process needs to know. Sizes are bytes, times are seconds.
@@ -77,6 +85,10 @@ class Config:
     map_size        address space reserved for the index file (it stays sparse)
     max_request_body  largest request body that a rule may make part of a key; larger ones are forwarded
     upstream_proxy  None: HTTPS_PROXY/HTTP_PROXY/NO_PROXY of the server's own environment
+    plugins         what is loaded of them; stands before `rules`, since a process that unpickles a Config has
+                    to know the plugins before it meets their strategies
+    plugins_dirs    directories of plugins; None: `plugins/` beside the configuration file
+    load_plugins    names of the plugins that may be loaded; None: all
     fallback        what applies where no rule matches: the `http` strategy with this retention
     sources         where each setting that is no default was written, by its dotted name
     """
@@ -101,6 +113,11 @@ class Config:
     timeouts: Timeouts = field(default_factory=Timeouts)
     upstream_proxy: str | None = field(default=None, repr=False)
     log_level: str = "info"
+    plugins_dirs: tuple[Path, ...] | None = None
+    plugin_files: tuple[Path, ...] = ()
+    load_plugins: tuple[str, ...] | None = None
+    ignore_broken_plugins: bool = False
+    plugins: Plugins = field(default_factory=_no_plugins, repr=False, compare=False)
     rules: tuple[Rule, ...] = ()
     sources: Mapping[str, str] = field(default_factory=dict, repr=False, compare=False)
     fallback: Policy = field(init=False, repr=False, compare=False)
@@ -128,6 +145,7 @@ def load(
     gathered = settings.gather(config_file, environ, overrides)
     found = {key: setting.value for key, setting in gathered.settings.items()}
     retention = Retention(**_table(found, "retention"))
+    plugins = load_plugins(_plugin_options(gathered, found))
     user, api_user = found.pop("credentials", None), found.pop("api_credentials", None)
     return Config(
         data_dir=found.pop("data_dir", None) or settings.default_data_dir(environ),
@@ -137,9 +155,36 @@ def load(
         retention=retention,
         refresh=RefreshLimits(**_table(found, "refresh")),
         timeouts=Timeouts(**{f"{key}_s": value for key, value in _table(found, "timeouts").items()}),
-        rules=rulebook.read_rules(gathered.rules, retention, str(gathered.file)),
+        plugins=plugins,
+        rules=rulebook.read_rules(gathered.rules, retention, str(gathered.file), plugins.strategy),
         sources={key: setting.source for key, setting in gathered.settings.items()},
         **{key: value for key, value in found.items() if "." not in key},
+    )
+
+
+def find_plugins(
+    config_file: Path | None = None, *, environ: Mapping[str, str] | None = None, **overrides: object
+) -> tuple[Plugins, Path]:
+    """The plugins alone, whatever the rules say, and the first directory where they are looked for."""
+    gathered = settings.gather(config_file, os.environ if environ is None else environ, overrides)
+    options = _plugin_options(gathered, {key: each.value for key, each in gathered.settings.items()})
+    return load_plugins(options), (*options.dirs, gathered.place.parent / "plugins")[0]
+
+
+def _plugin_options(gathered: settings.Gathered, found: Mapping[str, Any]) -> PluginOptions:
+    """Directories that were named must be there; `plugins/` beside the configuration file may be."""
+    beside = gathered.place.parent / "plugins"
+    dirs = found.get("plugins_dirs")
+    for path in dirs or ():
+        if not path.is_dir():
+            raise ConfigError(f"plugins_dirs: {path} is no directory")
+    return PluginOptions(
+        dirs=dirs if dirs is not None else (beside,) if beside.is_dir() else (),
+        files=found.get("plugin_files", ()),
+        only=found.get("load_plugins"),
+        ignore_broken=found.get("ignore_broken_plugins", False),
+        settings=gathered.plugins,
+        where=str(gathered.place),
     )
 
 
@@ -180,6 +225,7 @@ def dump(config: Config) -> dict[str, Any]:
         "config_file": str(config.config_file) if config.config_file else None,
         "settings": shown,
         "rules": [rulebook.dump_rule(rule) for rule in config.rules],
+        "plugins": [one.name for one in config.plugins.loaded],
     }
 
 
@@ -202,7 +248,7 @@ def _shown(config: Config, key: str) -> object:
         case tuple() if key in ("proxy", "api"):
             return literals.address_text(value)
         case tuple():
-            return list(value)
+            return [str(item) if isinstance(item, Path) else item for item in value]
         case str() if key == "upstream_proxy":
             return _without_password(value)
         case _:

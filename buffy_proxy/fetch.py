@@ -23,6 +23,7 @@ from buffy_proxy.core.model import BodyRef, Request, Response, Version
 from buffy_proxy.core.strategies import Renewal
 from buffy_proxy.errors import OriginError, StoreError
 from buffy_proxy.flights import SMALL_REST, Arriving, Failed, Flight, Validated
+from buffy_proxy.keeping import Come, Keeper
 from buffy_proxy.lookup import Looked
 from buffy_proxy.origin import OriginResponse, Origins
 from buffy_proxy.resume import resuming
@@ -98,6 +99,8 @@ class Fetcher:
         self._origins = origins
         self._clock = clock
         self._not_storable = not_storable
+        self._plugins = config.plugins
+        self._keeper = Keeper(store, config.plugins, clock)
 
     async def lead(self, flight: Flight, errand: Errand) -> None:
         """Resolves the flight's outcome, and ends when all is stored."""
@@ -106,7 +109,12 @@ class Fetcher:
                 return
             await self._ask(flight, errand)
         except OriginError as error:
+            self.tell_failure(errand.looked, Failed(error))
             flight.resolve(Failed(error))
+
+    def tell_failure(self, looked: Looked, failed: Failed) -> None:
+        """For plugins: the origin gave no usable answer."""
+        self._plugins.events.post("origin_failed", key=looked.key, error=failed.failure)
 
     def as_failure(self, looked: Looked, head: Response) -> Failed | None:
         """Does this answer count as the origin failing? Only where a stored version can step in.
@@ -117,10 +125,11 @@ class Fetcher:
         failing = head.status == 429 or head.status >= 500
         if not failing and (head.status < 400 or looked.policy.strategy.obeys_origin):
             return None
-        if looked.fallback(self._clock()) is None:
-            return None
         error = OriginError("http_response_error", f"the origin answered {head.status}")
-        return Failed(error, head.status, f.retry_after(head.fields, self._clock()))
+        failed = Failed(error, head.status, f.retry_after(head.fields, self._clock()))
+        if failing:
+            self.tell_failure(looked, failed)
+        return None if looked.fallback(failed.failure, self._clock()) is None else failed
 
     # -- asking -------------------------------------------------------------------------------------------
     async def _ask(self, flight: Flight, errand: Errand) -> None:
@@ -179,7 +188,7 @@ class Fetcher:
     ) -> None:
         version = errand.planned(freshened, self._clock())
         try:
-            version = await asyncio.wrap_future(self._store.update_version(version))
+            version = await self._keeper.confirm(errand.looked.key, version)
         except StoreError as error:
             log.debug("validation of %s not noted: %s", errand.looked.key.url, error)
         flight.result = Outcome("freshened", version)
@@ -190,7 +199,7 @@ class Fetcher:
     async def _receive(self, flight: Flight, errand: Errand, coming: _Coming) -> None:
         """A new response: stream it to all, and into the store if it may go there."""
         looked, origin = errand.looked, coming.origin
-        verdict = rules.storability(
+        verdict = self._plugins.storability(
             looked.request, origin.head, looked.policy, looked.key, coming.received_at
         )
         writer = None
@@ -208,6 +217,8 @@ class Fetcher:
             stored = writer is not None
             flight.resolve(Arriving(origin.head, draft, origin.size, spool, stored, reason, wait))
             await pump
+            if isinstance(spool.error, OriginError) and not flight.unattended:
+                self.tell_failure(looked, Failed(spool.error))
             if spool.ref is not None and _intact(origin.head, spool.ref):
                 version = replace(draft, body=spool.ref)
                 flight.result = await self._keep(errand, version, verdict, spool)
@@ -239,7 +250,8 @@ class Fetcher:
 
     async def _hold(self, flight: Flight, looked: Looked, head: Response, spool: Spool) -> None:
         """Where a stored version could answer instead: a moment to see whether the new one comes whole."""
-        if looked.fallback(self._clock()) is None or _streams(head):
+        failure = rules.OriginFailure("http_response_incomplete", "the content may yet end early")
+        if looked.fallback(failure, self._clock()) is None or _streams(head):
             return
         await spool.settled(HOLD_BYTES, HOLD_S)
         if isinstance(spool.error, OriginError):
@@ -267,18 +279,16 @@ class Fetcher:
         self, errand: Errand, version: Version, verdict: rules.Storability, spool: Spool
     ) -> Outcome | None:
         """What the store made of it; None for an error response, or where it could not be stored."""
-        looked, now = errand.looked, self._clock()
+        looked, body = errand.looked, spool.writer
         key = looked.key
         try:
             if isinstance(verdict, rules.StoreError):
                 version = replace(version, name="", fresh_until=verdict.until)
-                await asyncio.wrap_future(self._store.put_error(key, version, spool.writer, now=now))
+                await self._keeper.keep_error(key, version, body)
                 return None
-            version = errand.planned(version, now)
-            retention = looked.policy.retention
-            return await asyncio.wrap_future(
-                self._store.add_version(key, version, spool.writer, retention, now=now)
-            )
+            version = errand.planned(version, self._clock())
+            come = Come(key, version, body, looked.policy.retention, errand.planned)
+            return await self._keeper.keep(come)
         except StoreError as error:
             log.debug("%s not stored: %s", key.url, error)
             return None

@@ -15,6 +15,7 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 
 from buffy_proxy.core.model import Response, Version
+from buffy_proxy.core.rules import OriginFailure
 from buffy_proxy.errors import OriginError
 from buffy_proxy.spool import Spool
 from buffy_proxy.store import Outcome
@@ -55,6 +56,10 @@ class Failed:
     error: OriginError
     status: int | None = None
     retry_after_s: float | None = None
+
+    @property
+    def failure(self) -> OriginFailure:
+        return OriginFailure(self.error.word, str(self.error), self.status)
 
 
 FlightOutcome = Arriving | Validated | Failed

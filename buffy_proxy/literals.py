@@ -138,6 +138,14 @@ def path(value: object) -> Path:
         raise ValueError(f"must be a path whose ~ names a home directory, not {value!r}") from error
 
 
+def paths(value: object) -> tuple[Path, ...]:
+    """A list of paths; as text separated by commas."""
+    items = value.split(",") if isinstance(value, str) else value
+    if not isinstance(items, (list, tuple)):
+        raise ValueError(f"must be a list of paths, not {value!r}")
+    return tuple(path(item.strip() if isinstance(item, str) else item) for item in items if item != "")
+
+
 def log_level(value: object) -> str:
     level = value.strip().lower() if isinstance(value, str) else None
     if level not in LOG_LEVELS:

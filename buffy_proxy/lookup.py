@@ -9,9 +9,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from buffy_proxy.config import Config, policy_for
-from buffy_proxy.core import rules, strategies, versions
+from buffy_proxy.core import rules, versions
 from buffy_proxy.core.model import CacheKey, Request, Resource, Retention, Version
 from buffy_proxy.core.policy import Policy
+from buffy_proxy.plugins import Plugins
 from buffy_proxy.store import Store
 
 log = logging.getLogger("buffy.cache")
@@ -26,30 +27,29 @@ class Looked:
     policy: Policy
     versions: Sequence[Version]
     error: Version | None
+    plugins: Plugins
 
     def decide(self, now: float) -> rules.Decision:
-        return rules.decide(self.request, self.versions, self.error, self.policy, now)
+        return self.plugins.decide(self.request, self.versions, self.error, self.policy, now)
 
     def matches(self, version: Version) -> bool:
         """Whether this version answers this request's variant (RFC 9111 §4.1)."""
         return versions.matches(version, self.request.fields, star=not self.policy.strategy.obeys_origin)
 
-    def fallback(self, now: float) -> Version | None:
+    def fallback(self, failure: rules.OriginFailure, now: float) -> Version | None:
         """The stored version that may answer when the origin does not."""
-        version = versions.prefer_pinned([v for v in self.versions if self.matches(v)], now)
-        if version is not None and rules.may_serve_stale(self.request, version, self.policy, now):
-            return version
-        return None
+        instead = self.plugins.instead(self.request, self.versions, self.policy, failure, now)
+        return instead.version if isinstance(instead, rules.UseStored) else None
 
 
 def look_up(store: Store, config: Config, request: Request) -> Looked:
     """Reads what the store has for a request; the only reads on the way to a hit are in here."""
     policy = policy_for(config, request.method, request.url)
-    key = rules.cache_key(request, policy, store.secret)
+    key = config.plugins.cache_key(request, policy, store.secret)
     found = store.versions(key.id)
     if found:
         policy = policy_of(config, request, store.resource(key.id))
-    return Looked(request, key, policy, found, store.error_response(key.id))
+    return Looked(request, key, policy, found, store.error_response(key.id), config.plugins)
 
 
 def policy_of(config: Config, request: Request, resource: Resource | None) -> Policy:
@@ -63,7 +63,7 @@ def policy_of(config: Config, request: Request, resource: Resource | None) -> Po
         int(stored.get("max_cached_pinned_versions", default.max_cached_pinned_versions)),
     )
     try:
-        strategy = strategies.from_json(stored["recaching_strategy"])
+        strategy = config.plugins.strategy(stored["recaching_strategy"])
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         # A plugin may be gone. The resource is still there, and its clients want an answer.
         log.warning(
@@ -108,7 +108,8 @@ def _outcome(looked: Looked, now: float) -> str:
 
 
 def _if_it_fails(looked: Looked, now: float) -> str:
-    if (instead := looked.fallback(now)) is not None:
+    failure = rules.OriginFailure("http_request_error", "the origin fails")
+    if (instead := looked.fallback(failure, now)) is not None:
         return f"version {instead.name} answers"
     return "nothing does, since the origin forbids stale answers (a pin, a rule or offline mode allows them)"
 

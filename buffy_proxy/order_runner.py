@@ -44,6 +44,7 @@ class OrderRunner:
         self._cache = cache
         self._store = cache.store
         self._book = OrderBook(cache.store)
+        self._events = cache.config.plugins.events
         self._slots = slots
         self._clock = clock
         self._running: dict[str, asyncio.Task[None]] = {}
@@ -152,7 +153,7 @@ class OrderRunner:
     def _finish(self, order: Order, name: str) -> None:
         own = name == order.name
         size = order.total if order.total is not None else order.downloaded
-        self._book.put_soon(
+        self._close(
             replace(
                 order,
                 status="ready" if own else "duplicate",
@@ -175,7 +176,15 @@ class OrderRunner:
 
     def _fail(self, order: Order, why: str) -> None:
         log.warning("order %s/%s failed: %s", order.resource_id, order.name, why)
-        self._book.put_soon(replace(order, status="failed", error=why, finished_at=self._clock()))
+        self._close(replace(order, status="failed", error=why, finished_at=self._clock()))
+
+    def _close(self, order: Order) -> None:
+        """The last record of an order; plugins hear of it once it is committed."""
+        writing = self._book.put_soon(order)
+        if self._events.wanted("order_finished") and (found := self._store.resource(order.resource_id)):
+            writing.add_done_callback(
+                lambda _: self._events.post("order_finished", key=found.key, order=order)
+            )
 
 
 def _over(flight: Flight) -> bool:

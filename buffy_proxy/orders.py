@@ -29,7 +29,9 @@ from buffy_proxy import bell
 from buffy_proxy.core import fields as f
 from buffy_proxy.core import rules
 from buffy_proxy.core.model import CacheKey, Request, Resource
+from buffy_proxy.core.policy import Policy
 from buffy_proxy.core.versions import next_name
+from buffy_proxy.plugins import Plugins
 from buffy_proxy.store import Store
 
 Status = Literal["wait", "in_progress", "ready", "duplicate", "failed"]
@@ -194,7 +196,7 @@ def wanted_of(resource: Resource) -> Wanted:
     return Wanted(resource.key.url, resource.key.method, group=resource.key.group)
 
 
-def key_of(wanted: Wanted, request: Request, policy: Any, secret: bytes) -> CacheKey:
+def key_of(wanted: Wanted, request: Request, policy: Policy, secret: bytes, plugins: Plugins) -> CacheKey:
     """The resource that an order names. Without header fields of its own it is the one that proxied requests
     for the same URL use; with some, another one, since nobody knows whether the answer depends on them."""
     own = sorted(
@@ -203,9 +205,9 @@ def key_of(wanted: Wanted, request: Request, policy: Any, secret: bytes) -> Cach
         if name.lower().encode("latin-1", "replace") not in rules.SECRET_FIELDS
     )
     if not own:
-        return rules.cache_key(request, policy, secret)
+        return plugins.cache_key(request, policy, secret)
     apart = replace(request, group=f"{request.group}\0{json.dumps(own)}")
-    return replace(rules.cache_key(apart, policy, secret), group=request.group)
+    return replace(plugins.cache_key(apart, policy, secret), group=request.group)
 
 
 def _with_params(url: str, params: Mapping[str, Any]) -> str:

@@ -83,7 +83,8 @@ class OriginResponse:
 
 
 class Origins:
-    """The pool. `fetch` is the only way out of Buffy's own code to an origin."""
+    """The pool. `fetch` is the only way out of Buffy's own code to an origin; `edit(method, url, fields)`
+    has the last word about the fields of a request."""
 
     def __init__(
         self,
@@ -92,16 +93,20 @@ class Origins:
         timeouts: Timeouts | None = None,
         proxies: UpstreamProxies | None = None,
         own_addresses: frozenset[Address] = frozenset(),
+        edit: Callable[[str, str, Fields], Fields] | None = None,
     ) -> None:
         self._tls = tls
         self._timeouts = timeouts or Timeouts()
         self._proxies = proxies or UpstreamProxies()
         self._own = own_addresses
+        self._edit = edit
         self._idle: dict[Route, list[Connection]] = {}
 
     async def fetch(self, method: str, url: str, fields: Fields, body: bytes = b"") -> OriginResponse:
         """Sends one request and waits for the head of the final response. Raises OriginError."""
         route = self._route(url)
+        if self._edit is not None:
+            fields = self._edit(method, url, fields)
         if method in IDEMPOTENT and (pooled := self._take(route)):
             try:
                 return await self._exchange(pooled, route, method, url, fields, body)

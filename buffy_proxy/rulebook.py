@@ -31,9 +31,18 @@ class Rule:
         object.__setattr__(self, "pattern", compile_glob(self.match))
 
 
-def read_rules(tables: Sequence[object], retention: Retention, source: str) -> tuple[Rule, ...]:
-    """`retention` applies where a rule says nothing about it. Raises ConfigError."""
-    return tuple(_read_rule(table, n, retention, source) for n, table in enumerate(tables, start=1))
+MakeStrategy = Callable[[Mapping[str, Any]], Strategy]
+
+
+def read_rules(
+    tables: Sequence[object], retention: Retention, source: str, make_strategy: MakeStrategy = from_json
+) -> tuple[Rule, ...]:
+    """`retention` applies where a rule says nothing about it; `make_strategy` knows those of plugins, too.
+    Raises ConfigError."""
+    return tuple(
+        _read_rule(table, f"{source}: rule {number}", number, retention, make_strategy)
+        for number, table in enumerate(tables, start=1)
+    )
 
 
 def dump_rule(rule: Rule) -> dict[str, Any]:
@@ -57,7 +66,7 @@ def _glob(value: object) -> str:
     return value
 
 
-def _strategy(value: object) -> Strategy:
+def _strategy(value: object, make_strategy: MakeStrategy) -> Strategy:
     if isinstance(value, str):
         value = {"strategy_name": value}
     if not isinstance(value, Mapping):
@@ -65,7 +74,7 @@ def _strategy(value: object) -> Strategy:
             'must be a name such as "never" or a table such as { strategy_name = "age", seconds = 60 },'
             f" not {value!r}"
         )
-    return from_json(value)
+    return make_strategy(value)
 
 
 def _methods(value: object) -> frozenset[str]:
@@ -78,7 +87,6 @@ def _methods(value: object) -> frozenset[str]:
 
 _READERS: Mapping[str, Callable[[object], Any]] = {
     "match": _glob,
-    "strategy": _strategy,
     "max_cached_unpinned_versions": literals.integer(1),
     "max_cached_pinned_versions": literals.integer(1),
     "ignore_query": literals.texts,
@@ -87,13 +95,15 @@ _READERS: Mapping[str, Callable[[object], Any]] = {
 }
 
 
-def _read_rule(table: object, number: int, retention: Retention, source: str) -> Rule:
-    where = f"{source}: rule {number}"
+def _read_rule(
+    table: object, where: str, number: int, retention: Retention, make_strategy: MakeStrategy
+) -> Rule:
+    readers = {**_READERS, "strategy": lambda value: _strategy(value, make_strategy)}
     if not isinstance(table, dict):
         raise ConfigError(f"{where}: must be a table, not {table!r}")
     if "match" not in table:
         raise ConfigError(f"{where}: match is missing: the URL pattern that the rule is for")
-    found = {key: _read(key, written, where) for key, written in table.items()}
+    found = {key: _read(readers, key, written, where) for key, written in table.items()}
     kept = {
         key: value
         for key in ("max_cached_unpinned_versions", "max_cached_pinned_versions")
@@ -110,14 +120,14 @@ def _read_rule(table: object, number: int, retention: Retention, source: str) ->
     return Rule(found["match"], policy)
 
 
-def _read(key: str, written: object, where: str) -> Any:
-    reader = _READERS.get(key)
+def _read(readers: Mapping[str, Callable[[object], Any]], key: str, written: object, where: str) -> Any:
+    reader = readers.get(key)
     if reader is None:
         if key in SETTINGS:
             raise ConfigError(
                 f"{where}: {key} is no key of a rule; write it above the first [table] of the file"
             )
-        raise ConfigError(f"{where}: {key}: unknown key; {did_you_mean(key, _READERS)}")
+        raise ConfigError(f"{where}: {key}: unknown key; {did_you_mean(key, readers)}")
     try:
         return reader(written)
     except ValueError as error:

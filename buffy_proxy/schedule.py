@@ -138,7 +138,10 @@ class Schedule:
 
     def _jitter(self, due: Due, resource: Resource, version: Version) -> float:
         """Only for what a strategy planned: `buffy refresh` and Retry-After mean the time they say."""
-        if self._strategy(resource, version).plan(version, self._clock()).refresh_at != due.at:
+        if (
+            self._strategy(resource, version).plan(version, self._clock(), resource.key.url).refresh_at
+            != due.at
+        ):
             return 0.0
         interval = max(0.0, due.at - version.validated_at)
         share = int.from_bytes(due.resource_id.encode()[-4:], "big") % 1000 / 1000

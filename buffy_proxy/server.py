@@ -55,7 +55,11 @@ def serve(config: Config) -> int:
     trusted = trust.write_bundle(config.data_dir / "trust.pem", trust.origin_bundle(os.environ))
     _tidy_store(config)
     own = _own_addresses(proxy)
-    workers = [Worker("proxy", config, proxy, trusted, own), Worker("api", config, api, trusted, own)]
+    where = _address(proxy), _address(api)
+    workers = [
+        Worker("proxy", config, proxy, trusted, own, where),
+        Worker("api", config, api, trusted, own, where),
+    ]
     return _supervise(config, workers, _address(proxy), _address(api), ca_file)
 
 
@@ -68,6 +72,7 @@ class Worker:
     sock: socket.socket
     trust: Path
     own: frozenset[Address]
+    where: tuple[Address, Address]
     process: subprocess.Popen[bytes] | None = None
     started_at: float = 0.0
     restart_at: float = 0.0
@@ -78,7 +83,8 @@ class Worker:
     def start(self) -> None:
         fd = self.sock.fileno()
         self.ready_fd, ready = os.pipe()
-        job = Job(self.role, self.config, fd, ready, self.trust, self.own, first_start=self.starts == 0)
+        first = self.starts == 0
+        job = Job(self.role, self.config, fd, ready, self.trust, self.own, *self.where, first_start=first)
         # -P: modules in the directory where somebody starts a server are none of ours.
         command = [sys.executable, "-P", "-m", "buffy_proxy.worker"]
         environ = {**os.environ, "PYTHONPATH": _module_path()}

@@ -40,6 +40,10 @@ SETTINGS: Mapping[str, Callable[[object], Any]] = {
     "timeouts.connect": literals.duration,
     "timeouts.first_byte": literals.duration,
     "timeouts.idle": literals.duration,
+    "plugins_dirs": literals.paths,
+    "plugin_files": literals.paths,
+    "load_plugins": literals.texts,
+    "ignore_broken_plugins": literals.boolean,
     "retention.max_cached_unpinned_versions": literals.integer(1),
     "retention.max_cached_pinned_versions": literals.integer(1),
 }
@@ -54,6 +58,10 @@ ALIASES = {
     "timeouts.first_byte_s": "timeouts.first_byte",
     "timeouts.idle_s": "timeouts.idle",
 }
+EMPTY_SAYS = frozenset({"BUFFY_LOAD_PLUGINS"})
+"""Variables that mean something when they are empty: no plugins at all."""
+BESIDE = frozenset({"data_dir", "plugins_dirs", "plugin_files"})
+"""Settings that are paths; in a file they are relative to it."""
 TABLES = frozenset(key.partition(".")[0] for key in (*SETTINGS, *ALIASES) if "." in key)
 
 
@@ -67,11 +75,14 @@ class Setting:
 
 @dataclass(frozen=True, slots=True)
 class Gathered:
-    """All settings that were written somewhere, the file that was read, and its `[[rule]]` tables."""
+    """All settings that were written somewhere, the file that was read (or would have been, `place`), its
+    `[[rule]]` tables, and its tables [plugins.NAME]."""
 
     settings: Mapping[str, Setting]
     file: Path | None
+    place: Path
     rules: list[Any]
+    plugins: Mapping[str, Mapping[str, Any]]
 
 
 def gather(file: Path | None, environ: Mapping[str, str], overrides: Mapping[str, object]) -> Gathered:
@@ -91,7 +102,8 @@ def gather(file: Path | None, environ: Mapping[str, str], overrides: Mapping[str
             raise ConfigError(
                 f"{path}: data_dir cannot be set by the file that was found in the data directory"
             )
-    return Gathered({**below, **above}, path if explicit or document else None, _rules(document, path))
+    found = path if explicit or document else None
+    return Gathered({**below, **above}, found, path, _rules(document, path), _plugins(document, path))
 
 
 def default_data_dir(environ: Mapping[str, str]) -> Path:
@@ -124,14 +136,14 @@ def _from_overrides(overrides: Mapping[str, object]) -> dict[str, Setting]:
 
 
 def _from_environ(environ: Mapping[str, str]) -> dict[str, Setting]:
-    """BUFFY_* variables; empty ones count as unset.
+    """BUFFY_* variables; empty ones count as unset (but for EMPTY_SAYS).
 
     An unknown one is an error only if it looks like a known one, since other programs may use the prefix.
     """
     names = {"BUFFY_" + key.replace(".", "_").upper(): key for key in SETTINGS}
     found = {}
     for variable, text in environ.items():
-        if variable in names and text:
+        if variable in names and (text or variable in EMPTY_SAYS):
             found[names[variable]] = read_value(names[variable], text, variable, f"{variable}:")
         elif variable.startswith("BUFFY_") and variable not in (*names, "BUFFY_CONFIG"):
             near = difflib.get_close_matches(variable, [*names, "BUFFY_CONFIG"], n=1, cutoff=0.9)
@@ -160,14 +172,14 @@ def _from_document(document: Mapping[str, Any], path: Path) -> Iterator[tuple[st
         if key in seen:
             raise ConfigError(f"{path}: {written_key} says the same as {seen[key]}; remove one of them")
         seen[key] = written_key
-        if key == "data_dir" and isinstance(written, str) and not written.startswith("~"):
-            written = str(path.parent / written)
+        if key in BESIDE:
+            written = _beside(path.parent, written)
         yield key, read_value(key, written, str(path), f"{path}: {written_key}:")
 
 
 def _flat(document: Mapping[str, Any]) -> Iterator[tuple[str, object]]:
     for key, value in document.items():
-        if key == "rule":
+        if key in ("rule", "plugins"):
             continue
         if key in TABLES and isinstance(value, dict):
             yield from ((f"{key}.{name}", inner) for name, inner in value.items())
@@ -181,7 +193,24 @@ def _suggestion(key: str) -> str:
         prefix = table + "."
         inner = (known.removeprefix(prefix) for known in (*SETTINGS, *ALIASES) if known.startswith(prefix))
         return did_you_mean(name, inner, prefix)
-    return did_you_mean(key, {known.partition(".")[0] for known in (*SETTINGS, *ALIASES, "rule")})
+    return did_you_mean(key, {known.partition(".")[0] for known in (*SETTINGS, *ALIASES, "rule", "plugins")})
+
+
+def _beside(folder: Path, written: Any) -> Any:
+    """Paths in a file are meant from where the file is."""
+    if isinstance(written, list):
+        return [_beside(folder, each) for each in written]
+    return str(folder / written) if isinstance(written, str) and not written.startswith("~") else written
+
+
+def _plugins(document: Mapping[str, Any], path: Path) -> Mapping[str, Mapping[str, Any]]:
+    tables = document.get("plugins", {})
+    if not isinstance(tables, dict):
+        raise ConfigError(f"{path}: plugins: must hold tables, one a plugin: [plugins.NAME]")
+    for name, table in tables.items():
+        if not isinstance(table, dict):
+            raise ConfigError(f"{path}: plugins.{name}: must be a table: [plugins.{name}]")
+    return tables
 
 
 def _rules(document: Mapping[str, Any], path: Path) -> list[Any]:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import functools
 import logging
 import os
 import pickle
@@ -18,9 +19,18 @@ import threading
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from buffy_proxy.config import Address, Config
+from buffy_proxy.literals import address_text
 from buffy_proxy.logs import configure_logging
+from buffy_proxy.presence import reachable
+
+if TYPE_CHECKING:
+    from buffy_proxy.core.model import CacheKey, Version
+    from buffy_proxy.plugins.events import Events
+    from buffy_proxy.plugins.process import PluginProcess
+    from buffy_proxy.store import Store
 
 log = logging.getLogger("buffy.server")
 
@@ -31,7 +41,7 @@ GRACE_S = 2.0
 @dataclass(frozen=True, slots=True)
 class Job:
     """What a worker needs: `fd` is its listening socket, `trust` the PEM bundle for origins; a byte to
-    `ready_fd` says that it serves."""
+    `ready_fd` says that it serves; `proxy` and `api` are where the server really listens."""
 
     role: str
     config: Config
@@ -39,6 +49,8 @@ class Job:
     ready_fd: int
     trust: Path
     own_addresses: frozenset[Address]
+    proxy: Address
+    api: Address
     first_start: bool
 
 
@@ -81,24 +93,31 @@ async def _proxy(job: Job, sock: socket.socket) -> None:
     from buffy_proxy.ledger import Ledger
     from buffy_proxy.order_runner import OrderRunner
     from buffy_proxy.origin import Origins
+    from buffy_proxy.plugins.job_runner import JobRunner
     from buffy_proxy.schedule import Schedule
     from buffy_proxy.slots import Slots
-    from buffy_proxy.store import open_store
     from buffy_proxy.trust import ssl_context
     from buffy_proxy.upstream import from_environment
 
     config = job.config
     ensure_ca(config.data_dir)
-    store = open_store(config.data_dir, max_size=config.max_size, map_size=config.map_size)
+    store = _open(config)
     upstream = from_environment(os.environ, config.upstream_proxy)
     origins = Origins(
-        ssl_context(job.trust), timeouts=config.timeouts, proxies=upstream, own_addresses=job.own_addresses
+        ssl_context(job.trust),
+        timeouts=config.timeouts,
+        proxies=upstream,
+        own_addresses=job.own_addresses,
+        edit=config.plugins.origin_fields if config.plugins.hook("origin_request") else None,
     )
     cache = Cache(store, config, origins)
     ledger = Ledger(store)
     interceptor = Interceptor(cache, ledger, config, job.own_addresses)
     master = BuffyMaster(interceptor, config, upstream, job.trust)
 
+    process = _plugin_process(job, store)
+    ending = contextlib.ExitStack()
+    ending.enter_context(process.running())
     loop = asyncio.get_running_loop()
     loop.add_signal_handler(signal.SIGTERM, master.shutdown)
     _on_supervisor_gone(master.shutdown)
@@ -110,6 +129,7 @@ async def _proxy(job: Job, sock: socket.socket) -> None:
         schedule = Schedule(cache, config.data_dir, slots=slots)
         background.append(asyncio.ensure_future(schedule.run(first_start=job.first_start)))
         background.append(asyncio.ensure_future(OrderRunner(cache, slots).run()))
+    background.append(asyncio.ensure_future(JobRunner(process, config.data_dir).run()))
     try:
         await master.run()
     finally:
@@ -119,14 +139,40 @@ async def _proxy(job: Job, sock: socket.socket) -> None:
             task.cancel()
         await asyncio.wait(background, timeout=1.0)
         await origins.close()
+        await asyncio.to_thread(ending.close)
         await asyncio.to_thread(store.close)
+
+
+def _open(config: Config) -> Store:
+    from buffy_proxy.store import open_store
+
+    tell = functools.partial(_tell_evicted, config.plugins.events)
+    return open_store(config.data_dir, max_size=config.max_size, map_size=config.map_size, on_evicted=tell)
+
+
+def _tell_evicted(events: Events, key: CacheKey, version: Version) -> None:
+    events.post("evicted", key=key, version=version, reason="space")
+
+
+def _plugin_process(job: Job, store: Store) -> PluginProcess:
+    from buffy_proxy.plugins.process import PluginProcess
+    from buffy_proxy.trust import ca_files
+
+    return PluginProcess(
+        job.config.plugins,
+        store,
+        job.role,
+        data_dir=job.config.data_dir,
+        proxy_url=f"http://{address_text(reachable(job.proxy))}",
+        api_url=f"http://{address_text(reachable(job.api))}",
+        ca_file=ca_files(job.config.data_dir)[1],
+    )
 
 
 def _api(job: Job, sock: socket.socket) -> None:
     import uvicorn
 
     from buffy_proxy.control_api import create_app
-    from buffy_proxy.store import open_store
 
     class Server(uvicorn.Server):
         async def startup(self, sockets: list[socket.socket] | None = None) -> None:
@@ -134,7 +180,7 @@ def _api(job: Job, sock: socket.socket) -> None:
             _say_ready(job)
 
     config = job.config
-    store = open_store(config.data_dir, max_size=config.max_size, map_size=config.map_size)
+    store = _open(config)
     settings = uvicorn.Config(
         create_app(store, config),
         log_config=None,
@@ -145,7 +191,8 @@ def _api(job: Job, sock: socket.socket) -> None:
     server = Server(settings)
     _on_supervisor_gone(lambda: setattr(server, "should_exit", True))
     try:
-        server.run(sockets=[sock])
+        with _plugin_process(job, store).running():
+            server.run(sockets=[sock])
     finally:
         store.close()
 

@@ -17,6 +17,7 @@ from buffy_proxy.core.policy import Policy
 from buffy_proxy.core.strategies import Never, WhenRequested, to_json
 from buffy_proxy.order_runner import OrderRunner
 from buffy_proxy.orders import Order, OrderBook, Wanted, key_of, wake
+from buffy_proxy.plugins import PluginOptions, load_plugins
 from buffy_proxy.slots import Slots
 from buffy_proxy.store.memory import MemoryStore
 from tests.support import answers
@@ -24,11 +25,14 @@ from tests.support.origin import Origin
 from tests.support.shell import body, cache, get, run, status
 from tests.test_resume import DATA, Flaky
 
+NONE = load_plugins(PluginOptions(only=()))
+"""Just the built-in strategies."""
+
 
 def place(made: Cache, url: str, strategy: Any = None, **more: Any) -> Order:
     """What PUT /v1/request/ does."""
     wanted = Wanted(url, **more)
-    key = key_of(wanted, wanted.request(), Policy(Never()), made.store.secret)
+    key = key_of(wanted, wanted.request(), Policy(Never()), made.store.secret, NONE)
     policy = {"recaching_strategy": to_json(strategy or WhenRequested())}
     info = {
         "wanted": {
@@ -230,7 +234,7 @@ def test_the_body_is_sent(origin: Origin, path: str, tmp_path: Path) -> None:
 class TestIdentity:
     def key(self, **more: Any) -> str:
         wanted = Wanted(**{"url": "http://a.example/x", **more})
-        return key_of(wanted, wanted.request(), Policy(Never()), b"s" * 32).id
+        return key_of(wanted, wanted.request(), Policy(Never()), b"s" * 32, NONE).id
 
     def test_key_order_does_not_matter(self) -> None:
         assert self.key(params={"a": 1, "b": 2}) == self.key(params={"b": 2, "a": 1})

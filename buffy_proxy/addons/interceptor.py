@@ -14,7 +14,7 @@ from buffy_proxy.config import Config, policy_for
 from buffy_proxy.core import fields as f
 from buffy_proxy.core import rules
 from buffy_proxy.core.head import RequestHead
-from buffy_proxy.core.model import Request, Response
+from buffy_proxy.core.model import Request, Response, Served
 from buffy_proxy.ledger import Ledger
 from buffy_proxy.literals import address_text
 from buffy_proxy.selectors import Selectors, parse_proxy_authorization
@@ -35,6 +35,7 @@ class Interceptor:
         self.ledger = ledger
         self.config = config
         self._own = own_addresses
+        self._events = config.plugins.events
         self._sessions: dict[str, Selectors] = {}
 
     # -- mitmproxy hooks ----------------------------------------------------------------------------------
@@ -125,7 +126,7 @@ class Interceptor:
         if answer is None:
             return None
         content = answer.content or b""
-        self._note(answer, len(content), session.run, head.method, request.url)
+        self._note(answer, len(content), session, head.method, request.url)
         return b"HTTP/1.1 %d %b\r\n%b\r\n%b" % (
             answer.status,
             answer.reason,
@@ -155,7 +156,8 @@ class Interceptor:
         ]
         if flow.request.is_http2:
             fields = [(name.lower(), value) for name, value in fields if name.lower() != b"host"]
-        flow.request.headers = http.Headers(fields)
+        edited = self.config.plugins.origin_fields(request.method, request.url, tuple(fields))
+        flow.request.headers = http.Headers(edited)
 
     def finished(self, flow: http.HTTPFlow, exchange: Exchange) -> None:
         """One log line and one count for an answer of the cache."""
@@ -166,17 +168,33 @@ class Interceptor:
         # A client may hang up as soon as it has the last byte, before we look for more.
         whole = answer.size is not None and exchange.sent >= answer.size
         early = (exchange.failure is not None or exchange.abandoned) and not whole
-        self._note(answer, exchange.sent, session.run, flow.request.method, exchange.request.url, early=early)
+        self._note(answer, exchange.sent, session, flow.request.method, exchange.request.url, early=early)
 
     def _note(
-        self, answer: Answer, sent: int, run: str | None, method: str, url: str, *, early: bool = False
+        self,
+        answer: Answer,
+        sent: int,
+        session: Selectors,
+        method: str,
+        url: str,
+        *,
+        early: bool = False,
     ) -> None:
+        run, group = session.run, session.group
         self.ledger.note(answer, sent, run=run, resource_id=answer.resource_id)
+        if self._events.wanted("served"):
+            self._tell_served(answer, sent, method, url, group)
         if access.isEnabledFor(logging.INFO):
             shown = rules.redact_url(url, self.cache.store.secret)
             ended = " (ended early)" if early else ""
             status = answer.cache_status.decode()
             access.info("%s %s %d %d %s%s", method, shown, answer.status, sent, status, ended)
+
+    def _tell_served(self, answer: Answer, sent: int, method: str, url: str, group: str) -> None:
+        shown = rules.redact_url(url, self.cache.store.secret)
+        status = answer.cache_status.decode()
+        served = Served(method, shown, group, answer.status, status, sent, answer.resource_id)
+        self._events.post("served", event=served)
 
     def refusal(self, flow: http.HTTPFlow, *, forwarding: bool) -> Answer | None:
         """The answer to a request that goes nowhere. `forwarding`: mitmproxy would connect for it."""
@@ -245,9 +263,11 @@ class Interceptor:
             return
         session: Selectors = flow.metadata.get("buffy.session") or Selectors()
         sent, status = flow.metadata["buffy.bytes"], flow.metadata.pop("buffy.status")
-        self.ledger.note(
-            Answer(flow.response.status_code, b"", (), cache_status=status), sent, run=session.run
-        )
+        answer = Answer(flow.response.status_code, b"", (), cache_status=status)
+        self.ledger.note(answer, sent, run=session.run)
+        if self._events.wanted("served"):
+            shown = self._shown(flow)
+            self._tell_served(answer, sent, flow.request.method, shown, session.group)
         access.info(
             "%s %s %d %d %s",
             flow.request.method,

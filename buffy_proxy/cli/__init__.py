@@ -13,20 +13,21 @@ from typing import Annotated, Any
 import typer
 
 from buffy_proxy import __version__
-from buffy_proxy.cli import change, config, doctor, env, get, inspect, run, serve, store, talk
+from buffy_proxy.cli import change, config, doctor, env, get, inspect, plugins, run, serve, store, talk
 from buffy_proxy.errors import BuffyError, ConfigError, StoreUnusable
 
 EXIT_CODES = "Exit codes: 0 done · 1 not found or failed · 2 wrong usage, configuration or data directory."
 
 app = typer.Typer(
     name="buffy",
+    cls=plugins.Commands,
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
     epilog=EXIT_CODES,
 )
-for module in (serve, run, env, inspect, get, change, store, config, doctor):
+for module in (serve, run, env, inspect, get, change, store, config, plugins, doctor):
     module.register(app)
 
 

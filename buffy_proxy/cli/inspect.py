@@ -87,11 +87,11 @@ def why(
         typer.echo(explain(library.store, library.config, library.request(url, group)))
 
 
-def next_step(version: Version, policy: Policy, now: float) -> str:
+def next_step(version: Version, policy: Policy, now: float, url: str = "") -> str:
     """What happens to a version next, in a few words."""
     if version.pinned_until is not None and version.pinned(now):
         return f"pinned for {talk.span_text(version.pinned_until - now)}"
-    renewal = policy.strategy.plan(version, now).renewal.value
+    renewal = policy.strategy.plan(version, now, url).renewal.value
     if version.refresh_at is not None:
         wait = version.refresh_at - now
         return f"{renewal} in {talk.span_text(wait)}" if wait > 0 else f"{renewal} is due"
@@ -119,7 +119,7 @@ def _row(library: Library, stored: Stored) -> tuple[str, ...]:
         talk.size_text(stored.newest.body.size),
         talk.span_text(library.now - stored.newest.validated_at),
         policy.strategy.strategy_name,
-        next_step(stored.newest, policy, library.now),
+        next_step(stored.newest, policy, library.now, stored.key.url),
         stored.key.group,
         stored.key.url + method + (" (with credentials)" if stored.key.partition else ""),
     )
@@ -133,17 +133,17 @@ def _print_versions(library: Library, stored: Stored) -> None:
     asked = talk.span_text(library.now - stored.resource.requested_at)
     typer.echo(f"strategy {policy.strategy.strategy_name} by {policy.source}; last asked for {asked} ago")
     for version in stored.versions:
-        typer.echo(_version_line(version, policy, library.now))
+        typer.echo(_version_line(version, policy, library.now, stored.key.url))
 
 
-def _version_line(version: Version, policy: Policy, now: float) -> str:
+def _version_line(version: Version, policy: Policy, now: float, url: str) -> str:
     age = talk.span_text(now - version.validated_at)
     parts = (
         f"  {talk.paint(version.name, 'green')}",
         talk.time_text(version.cached_at),
         str(version.status),
         f"{talk.size_text(version.body.size):>10}",
-        f"age {age}, {_freshness(version, now)}{next_step(version, policy, now)}",
+        f"age {age}, {_freshness(version, now)}{next_step(version, policy, now, url)}",
         *(f"[{tag}]" for tag in sorted(version.tags)),
     )
     return "  ".join(parts)
@@ -162,7 +162,7 @@ def _freshness(version: Version, now: float) -> str:
 
 def _with_versions(library: Library, stored: Stored) -> dict[str, Any]:
     policy = library.policy(stored.resource)
-    listed = [_version_json(version, policy, library.now) for version in stored.versions]
+    listed = [_version_json(version, policy, library.now, stored.key.url) for version in stored.versions]
     return {**_resource_json(library, stored), "versions": listed}
 
 
@@ -182,11 +182,11 @@ def _resource_json(library: Library, stored: Stored) -> dict[str, Any]:
         "requested_at": stored.resource.requested_at,
         "strategy": to_json(policy.strategy),
         "source": policy.source,
-        "next": next_step(stored.newest, policy, library.now),
+        "next": next_step(stored.newest, policy, library.now, stored.key.url),
     }
 
 
-def _version_json(version: Version, policy: Policy, now: float) -> dict[str, Any]:
+def _version_json(version: Version, policy: Policy, now: float, url: str) -> dict[str, Any]:
     return {
         "name": version.name,
         "status": version.status,
@@ -200,5 +200,5 @@ def _version_json(version: Version, policy: Policy, now: float) -> dict[str, Any
         "pinned": version.pinned(now),
         "pinned_until": talk.time_json(version.pinned_until),
         "tags": sorted(version.tags),
-        "next": next_step(version, policy, now),
+        "next": next_step(version, policy, now, url),
     }

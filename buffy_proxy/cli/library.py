@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from buffy_proxy.config import Config, load, policy_for
-from buffy_proxy.core import rules, versions
+from buffy_proxy.core import versions
 from buffy_proxy.core.model import DEFAULT_GROUP, CacheKey, Request, Resource, Version
 from buffy_proxy.core.policy import Policy
 from buffy_proxy.core.urls import normalise_url
@@ -108,7 +108,7 @@ class Library:
 
     def _plain_key(self, url: str, group: str | None) -> tuple[Request, CacheKey]:
         request = self.request(url, group)
-        return request, rules.cache_key(
+        return request, self.config.plugins.cache_key(
             request, policy_for(self.config, "GET", request.url), self.store.secret
         )
 

@@ -28,11 +28,26 @@ def serve(
     offline: Annotated[
         bool | None, typer.Option("--offline", help="Answer from the store only.", show_default=False)
     ] = None,
+    plugin: Annotated[list[Path] | None, talk.PLUGIN] = None,
+    ignore_broken_plugins: Annotated[
+        bool | None,
+        typer.Option(
+            "--ignore-broken-plugins", help="Go on without plugins that do not load.", show_default=False
+        ),
+    ] = None,
 ) -> None:
     """Run the proxy and the control API until SIGTERM or Ctrl-C."""
     from buffy_proxy.config import check_exposure, load
 
-    settings = load(config, data_dir=data_dir, proxy=proxy, api=api, offline=offline)
+    settings = load(
+        config,
+        data_dir=data_dir,
+        proxy=proxy,
+        api=api,
+        offline=offline,
+        plugin_files=plugin or None,
+        ignore_broken_plugins=ignore_broken_plugins,
+    )
     check_exposure(settings)
     from buffy_proxy import server
 

@@ -16,6 +16,9 @@ DATA_DIR = typer.Option("--data-dir", metavar="DIR", help="Where Buffy keeps its
 CONFIG = typer.Option("--config", metavar="FILE", help="The buffy.toml to read.", show_default=False)
 GROUP = typer.Option("--group", metavar="GROUP", help="The sandbox to look in.", show_default=False)
 JSON = typer.Option("--json", help="Machine-readable output.")
+PLUGIN = typer.Option(
+    "--plugin", metavar="FILE", help="A plugin to load, too (repeatable).", show_default=False
+)
 YES = typer.Option("--yes", "-y", help="Do not ask.")
 
 _UNITS = ("B", "KiB", "MiB", "GiB", "TiB")

@@ -93,7 +93,7 @@ class Desk:
         try:
             request = wanted.request()
             policy = policy_of_order(self._config, request, None)
-            return request, orders.key_of(wanted, request, policy, self._store.secret)
+            return request, orders.key_of(wanted, request, policy, self._store.secret, self._config.plugins)
         except ValueError as error:
             raise BadOrder(str(error)) from error
 
@@ -164,7 +164,7 @@ class Desk:
             self._store.error_response(resource.id),
             policy_of_order(self._config, request, resource),
         )
-        decision = rules.decide(request, found, error, policy, self._clock())
+        decision = self._config.plugins.decide(request, found, error, policy, self._clock())
         if not isinstance(decision, rules.Serve) or not decision.version.name:
             return None
         try:

@@ -13,6 +13,7 @@ import hashlib
 import hmac
 import re
 from collections.abc import Iterable
+from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from typing import Final
 from urllib.parse import unquote_plus
@@ -101,10 +102,52 @@ def cache_key(request: Request, policy: Policy, secret: bytes) -> CacheKey:
         request.group,
         "GET" if safe else request.method,
         redact_url(_without_parameters(request.url, policy.ignore_query), secret),
-        "" if policy.shared else _partition(request, secret),
+        "" if policy.shared else _partition(_credentials(request), secret),
         "" if safe else hashlib.sha256(request.body).hexdigest(),
     )
     return CacheKey(_id(parts), *parts)
+
+
+@dataclass(frozen=True, slots=True)
+class KeyParts:
+    """What a key is made of, for plugins to change (hook `cache_key`). Secrets in it are plain; what is
+    stored holds keyed digests of them.
+
+    url          the target URI without what the rule ignores
+    credentials  (name, value) of the fields and query parameters that partition the resource; () shares it
+    body         request content that belongs to the key; b"" for GET and HEAD
+    extra        text that tells apart what is otherwise the same, such as a language
+    """
+
+    url: str
+    credentials: tuple[tuple[str, str], ...] = ()
+    body: bytes = b""
+    extra: str = ""
+
+
+def key_parts(request: Request, policy: Policy) -> KeyParts:
+    """The parts of what `cache_key` makes."""
+    found = () if policy.shared else tuple(_credentials(request))
+    return KeyParts(
+        _without_parameters(request.url, policy.ignore_query),
+        tuple((name.decode("latin-1"), value.decode("latin-1")) for name, value in found),
+        b"" if request.method in SAFE_METHODS else request.body,
+    )
+
+
+def cache_key_of(request: Request, parts: KeyParts, secret: bytes) -> CacheKey:
+    """The key of parts that differ from the usual ones. Its `body_digest` is never empty: the URL in it
+    need not be one that can be requested, so nothing may be renewed from the key alone."""
+    credentials = [(name.encode("latin-1"), value.encode("latin-1")) for name, value in parts.credentials]
+    said = hashlib.sha256(_framed((b"parts", parts.extra.encode("utf-8", "surrogatepass"), parts.body)))
+    values = (
+        request.group,
+        "GET" if request.method in SAFE_METHODS else request.method,
+        redact_url(parts.url, secret),
+        _partition(credentials, secret),
+        said.hexdigest(),
+    )
+    return CacheKey(_id(values), *values)
 
 
 def _id(parts: Iterable[str]) -> str:
@@ -112,10 +155,14 @@ def _id(parts: Iterable[str]) -> str:
     return base64.b32encode(digest.digest()).decode("ascii").lower()
 
 
-def _partition(request: Request, secret: bytes) -> str:
+def _credentials(request: Request) -> list[tuple[bytes, bytes]]:
     """Cookies are joined first: HTTP/2 clients send each in a line of its own (RFC 9113 §8.2.3)."""
     found = [(name, b"; ".join(get_all(request.fields, name))) for name in _credential_names(request.fields)]
     found += [(n.encode(), _bytes(v)) for n, v in _secret_parameters(request.url)]
+    return found
+
+
+def _partition(found: list[tuple[bytes, bytes]], secret: bytes) -> str:
     if not found:
         return ""
     return hmac.new(secret, _framed(part for pair in found for part in pair), "sha256").hexdigest()[:32]

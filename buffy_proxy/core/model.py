@@ -9,7 +9,7 @@ All times are POSIX seconds as floats, all sizes are bytes.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -132,3 +132,29 @@ class Version:
 
     def pinned(self, now: float) -> bool:
         return self.pinned_until is not None and self.pinned_until > now
+
+
+# -- what plugins are told ----------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class StoredBody:
+    """A version with its content: `read()` gives all the bytes as they came over the wire (content codings
+    are not undone)."""
+
+    version: Version
+    read: Callable[[], bytes] = field(repr=False, compare=False)
+
+
+@dataclass(frozen=True, slots=True)
+class Served:
+    """A request that was answered. `url` is without secrets, `cache_status` the field of RFC 9211,
+    `sent_bytes` the content that went out, `resource_id` None where nothing stored was involved."""
+
+    method: str
+    url: str
+    group: str
+    status: int
+    cache_status: str
+    sent_bytes: int
+    resource_id: str | None = None

@@ -37,11 +37,20 @@ from buffy_proxy.core.conditional import (
 )
 from buffy_proxy.core.fields import Fwd, Unsatisfiable, delta_seconds, directives, first, names
 from buffy_proxy.core.freshness import current_age, freshness_lifetime, has_validator
-from buffy_proxy.core.keys import SECRET_FIELDS, cache_key, has_secret_parameters, redact_url, without_secrets
+from buffy_proxy.core.keys import (
+    SECRET_FIELDS,
+    KeyParts,
+    cache_key,
+    cache_key_of,
+    has_secret_parameters,
+    key_parts,
+    redact_url,
+    without_secrets,
+)
 from buffy_proxy.core.messages import answer_fields, forward_fields, invalidated_urls, redirected
 from buffy_proxy.core.model import CacheKey, Request, Version
 from buffy_proxy.core.policy import Policy
-from buffy_proxy.core.storing import DoNotStore, Storability, Store, StoreError, storability
+from buffy_proxy.core.storing import DoNotStore, Storability, Store, StoreError, is_whole, storability
 from buffy_proxy.core.strategies import Renewal
 from buffy_proxy.core.versions import matches, prefer_pinned
 
@@ -51,17 +60,23 @@ __all__ = [
     "Decision",
     "DoNotStore",
     "Forward",
+    "GiveUp",
+    "Instead",
+    "KeyParts",
     "Multipart",
+    "OriginFailure",
     "Serve",
     "Storability",
     "Store",
     "StoreError",
     "Unavailable",
     "Unsatisfiable",
+    "UseStored",
     "Validate",
     "answer_fields",
     "byte_range",
     "cache_key",
+    "cache_key_of",
     "conditional_fields",
     "confirms",
     "current_age",
@@ -69,7 +84,10 @@ __all__ = [
     "forward_fields",
     "freshen",
     "freshness_lifetime",
+    "instead",
     "invalidated_urls",
+    "is_whole",
+    "key_parts",
     "may_serve_stale",
     "multipart",
     "planned",
@@ -124,15 +142,21 @@ Decision = Serve | Validate | Forward | Unavailable
 
 
 def decide(
-    request: Request, versions: Sequence[Version], error: Version | None, policy: Policy, now: float
+    request: Request,
+    versions: Sequence[Version],
+    error: Version | None,
+    policy: Policy,
+    now: float,
+    *,
+    select: Callable[[Sequence[Version], float], Version | None] = prefer_pinned,
 ) -> Decision:
     """What answers `request`. `versions` are all of the resource, newest first; `error` is the error response
-    kept beside them. Reads no clock and no body."""
+    kept beside them; `select` chooses among those that match. Reads no clock and no body."""
     if request.method not in policy.methods:
         reason = f"{request.method} is not answered from the store"
         return Unavailable(f"offline, and {reason}") if request.offline else Forward("method", reason)
     star = not policy.strategy.obeys_origin
-    version = prefer_pinned([v for v in versions if matches(v, request.fields, star=star)], now)
+    version = select([v for v in versions if matches(v, request.fields, star=star)], now)
     usable = _from_store(request, version, error, policy, now)
     if usable is not None:
         return usable
@@ -166,7 +190,7 @@ def _from_store(
 def _error_answers(request: Request, error: Version, policy: Policy, now: float) -> bool:
     """As long as both the origin and the strategy would let it: when_requested asks anew each time."""
     fresh = now < error.fresh_until and matches(error, request.fields)
-    if not fresh or now >= policy.strategy.plan(error, now).fresh_until:
+    if not fresh or now >= policy.strategy.plan(error, now, request.url).fresh_until:
         return False
     return _objection(request, error, policy, now) is None
 
@@ -185,7 +209,7 @@ def _renew(request: Request, version: Version, policy: Policy, now: float) -> De
     """The version is there, but not without the origin's word."""
     if _only_if_cached(request):
         return Unavailable("only-if-cached, and the stored version is not usable without validation")
-    plan = policy.strategy.plan(version, now)
+    plan = policy.strategy.plan(version, now, request.url)
     renewal = plan.renewal
     # A condition on other methods does not ask whether something changed (RFC 9110 §13.1.2).
     unasked = request.method not in ("GET", "HEAD")
@@ -302,6 +326,42 @@ def may_serve_stale(request: Request, version: Version, policy: Policy, now: flo
     return not forbidden & directives(version.fields).keys()
 
 
+@dataclass(frozen=True, slots=True)
+class OriginFailure:
+    """Why the origin's answer is of no use: `word` is the error type of RFC 9209 §2.3, `text` says more,
+    `status` is the origin's where it answered (5xx, 429 …)."""
+
+    word: str
+    text: str
+    status: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class UseStored:
+    """This version answers in the origin's place."""
+
+    version: Version
+
+
+@dataclass(frozen=True, slots=True)
+class GiveUp:
+    """Nothing stored answers: the client gets the origin's error, or a gateway error."""
+
+    reason: str
+
+
+Instead = UseStored | GiveUp
+
+
+def instead(request: Request, version: Version | None, policy: Policy, now: float) -> Instead:
+    """What happens when the origin fails; `version` is the one that matches the request, if there is one."""
+    if version is None:
+        return GiveUp("nothing is stored")
+    if may_serve_stale(request, version, policy, now):
+        return UseStored(version)
+    return GiveUp("the origin forbids stale answers")
+
+
 # -- until when it answers -----------------------------------------------------------------------------------
 
 
@@ -313,7 +373,7 @@ def planned(
     Partitioned resources, and those whose key holds a body or a secret, are not renewed in the background:
     nobody there has the credentials or the body; unless the request is on record (`repeatable`: orders).
     """
-    plan = policy.strategy.plan(version, now)
+    plan = policy.strategy.plan(version, now, key.url)
     lacking = key.partition or key.body_digest or has_secret_parameters(key.url)
     refresh_at = plan.refresh_at if repeatable or not lacking else None
     return replace(version, fresh_until=plan.fresh_until, refresh_at=refresh_at)

@@ -95,12 +95,16 @@ def _event_stream(x: _Exchange) -> bool:
 
 _Rows = tuple[tuple[str, Callable[[_Exchange], bool], str], ...]
 
+_NOT_WHOLE: Final = (
+    ("RFC 9110 §15.2", range(100, 200), "an interim response"),
+    ("RFC 9111 §3.3", (206,), "a part is not the whole"),
+    ("RFC 9111 §4.3.3", (304,), "a 304 has no content"),
+)
+
 _NEVER_A_VERSION: Final[_Rows] = (
     ("RFC 9111 §2", lambda x: x.request.method not in x.policy.methods, "the method is not cached"),
     ("RFC 9110 §9.3.2", lambda x: x.request.method == "HEAD", "an answer to HEAD has no content"),
-    ("RFC 9110 §15.2", lambda x: x.status < 200, "an interim response"),
-    ("RFC 9111 §3.3", lambda x: x.status == 206, "a part is not the whole"),
-    ("RFC 9111 §4.3.3", lambda x: x.status == 304, "a 304 has no content"),
+    *((clause, lambda x, s=status: x.status in s, why) for clause, status, why in _NOT_WHOLE),
     ("server-sent events", _event_stream, "an event stream is never complete"),
     ("RFC 6585 and others", lambda x: x.status in _UNREPEATABLE, "an error about this one request"),
 )
@@ -133,6 +137,11 @@ def storability(
         if forbids(exchange):
             return DoNotStore(f"{why} ({clause})")
     return _error(exchange) if error else Store()
+
+
+def is_whole(request: Request, response: Response) -> bool:
+    """Whether the response could be a version at all; no strategy and no plugin may store another."""
+    return request.method != "HEAD" and not any(response.status in codes for _, codes, _ in _NOT_WHOLE)
 
 
 def _error(x: _Exchange) -> StoreError | DoNotStore:

@@ -53,10 +53,49 @@ class Strategy(Protocol):
                   its leave. False: the user asked for this resource to be kept, whatever its headers say.
     """
 
-    strategy_name: ClassVar[str]
-    obeys_origin: ClassVar[bool]
+    @property
+    def strategy_name(self) -> str: ...
 
-    def plan(self, version: Version, now: float) -> Plan: ...
+    @property
+    def obeys_origin(self) -> bool: ...
+
+    def plan(self, version: Version, now: float, url: str = "") -> Plan:
+        """`url` is that of the resource, without secrets."""
+
+
+@dataclass(frozen=True, slots=True)
+class BaseStrategy:
+    """What most strategies of plugins build on: say `fresh_until`, and override the rest where it matters.
+
+    A subclass is a frozen dataclass. Its fields are the parameters people may set; each has a default, whose
+    type is checked, and `__post_init__` may refuse values with a ValueError that says what is allowed. All
+    methods are pure: same values in, same answer out; `now` and all times are POSIX seconds in UTC; `url` is
+    the resource's, without secrets.
+    """
+
+    strategy_name: ClassVar[str] = ""
+    obeys_origin: ClassVar[bool] = False
+
+    def fresh_until(self, version: Version, now: float, url: str) -> float:
+        """Until when the version answers without asking the origin (math.inf: for ever)."""
+        raise NotImplementedError
+
+    def refresh_at(self, version: Version, now: float, url: str) -> float | None:
+        """When the background renews it; None: only when somebody asks after `fresh_until`."""
+        return None
+
+    def renewal(self, version: Version, now: float, url: str) -> Renewal:
+        """How it is renewed: with a conditional request where the version has a validator."""
+        return Renewal.VALIDATE if has_validator(version.fields) else Renewal.REFETCH
+
+    def reason(self, version: Version, now: float, url: str) -> str:
+        """The plan in words, for `buffy why`."""
+        return f"as {self.strategy_name} says"
+
+    def plan(self, version: Version, now: float, url: str = "") -> Plan:
+        until = self.fresh_until(version, now, url)
+        at = self.refresh_at(version, now, url)
+        return Plan(until, at, self.renewal(version, now, url), self.reason(version, now, url))
 
 
 # -- the five documented strategies, and http ---------------------------------------------------------------
@@ -69,7 +108,7 @@ class Never:
     strategy_name: ClassVar[str] = "never"
     obeys_origin: ClassVar[bool] = False
 
-    def plan(self, version: Version, now: float) -> Plan:
+    def plan(self, version: Version, now: float, url: str = "") -> Plan:
         return Plan(math.inf, None, Renewal.REFETCH, "never re-fetched")
 
 
@@ -81,7 +120,7 @@ class Age:
     obeys_origin: ClassVar[bool] = False
     seconds: int = 3600
 
-    def plan(self, version: Version, now: float) -> Plan:
+    def plan(self, version: Version, now: float, url: str = "") -> Plan:
         return _until(
             version.validated_at + self.seconds, f"re-fetched once it is older than {self.seconds} s"
         )
@@ -102,7 +141,7 @@ class Cron:
     def __post_init__(self) -> None:
         next_cron_time(self.cron, 0.0)
 
-    def plan(self, version: Version, now: float) -> Plan:
+    def plan(self, version: Version, now: float, url: str = "") -> Plan:
         return _until(next_cron_time(self.cron, version.validated_at), f"re-fetched at cron {self.cron!r}")
 
 
@@ -113,7 +152,7 @@ class WhenRequested:
     strategy_name: ClassVar[str] = "when_requested"
     obeys_origin: ClassVar[bool] = False
 
-    def plan(self, version: Version, now: float) -> Plan:
+    def plan(self, version: Version, now: float, url: str = "") -> Plan:
         return Plan(version.validated_at, None, Renewal.REFETCH, "re-fetched whenever it is requested")
 
 
@@ -127,7 +166,7 @@ class WhenRemoteChanged:
     check_interval_sec: int = 21600
     fallback_max_age_sec: int = 86400
 
-    def plan(self, version: Version, now: float) -> Plan:
+    def plan(self, version: Version, now: float, url: str = "") -> Plan:
         if has_validator(version.fields):
             renewal = Renewal.VALIDATE
         elif first(version.fields, b"content-length") is not None:
@@ -148,7 +187,7 @@ class Http:
     strategy_name: ClassVar[str] = "http"
     obeys_origin: ClassVar[bool] = True
 
-    def plan(self, version: Version, now: float) -> Plan:
+    def plan(self, version: Version, now: float, url: str = "") -> Plan:
         renewal = Renewal.VALIDATE if has_validator(version.fields) else Renewal.REFETCH
         _, source = freshness_lifetime(version)
         return Plan(fresh_until(version), None, renewal, f"as the origin says: {source}")
@@ -177,13 +216,12 @@ def next_cron_time(expression: str, after: float) -> float:
 
 # -- names and JSON -----------------------------------------------------------------------------------------
 
-STRATEGIES: Final[Mapping[str, type[Strategy]]] = {
-    s.strategy_name: s for s in (Never, Age, Cron, WhenRequested, WhenRemoteChanged, Http)
-}
-"""All built-in strategies by `strategy_name`. Plugins keep their own table and pass it to from_json."""
+BUILT_IN: Final = (Never, Age, Cron, WhenRequested, WhenRemoteChanged, Http)
+STRATEGIES: Final[Mapping[str, type[Any]]] = {s.strategy_name: s for s in BUILT_IN}
+"""All built-in strategies by `strategy_name`. The table with those of plugins is `Plugins.strategies`."""
 
 
-def from_json(value: Mapping[str, Any], strategies: Mapping[str, type[Strategy]] = STRATEGIES) -> Strategy:
+def from_json(value: Mapping[str, Any], strategies: Mapping[str, type[Any]] = STRATEGIES) -> Strategy:
     """The strategy that `{"strategy_name": …, parameters}` describes, with defaults for the rest.
 
     Raises ValueError that says what is wrong, which name, and what is allowed.
@@ -192,28 +230,38 @@ def from_json(value: Mapping[str, Any], strategies: Mapping[str, type[Strategy]]
     if not isinstance(name, str) or name not in strategies:
         raise ValueError(f"strategy_name: {name!r} is unknown; allowed are {', '.join(sorted(strategies))}")
     kind = strategies[name]
-    known = {f.name: f for f in fields(kind)}  # type: ignore[arg-type]
+    known = {f.name: f for f in fields(kind)}
+    parameters = {}
     for key, given in value.items():
         if key == "strategy_name":
             continue
         if key not in known:
             allowed = ", ".join(sorted(known)) or "none"
             raise ValueError(f"{name}: parameter {key!r} is unknown; allowed are: {allowed}")
-        _check(f"{name}.{key}", given, known[key].default)
+        parameters[key] = _checked(f"{name}.{key}", given, known[key].default)
     try:
-        return kind(**{k: v for k, v in value.items() if k != "strategy_name"})
+        return kind(**parameters)  # type: ignore[no-any-return]
     except TypeError as error:
         raise ValueError(f"{name}: {error}") from None
+    except ValueError as error:
+        raise ValueError(str(error) if str(error).startswith(name) else f"{name}: {error}") from None
 
 
-def _check(what: str, given: object, default: object) -> None:
-    """Types are those of the defaults, where there are any. A bool is no int; durations are not negative."""
+def _checked(what: str, given: Any, default: object) -> Any:
+    """The value, of the type of the default, where there is one. A bool is no int, an int is a float, a list
+    of JSON or TOML is a tuple; durations are not negative."""
+    if type(default) is float and type(given) is int:
+        given = float(given)
+    if type(default) is tuple and isinstance(given, list):
+        given = tuple(given)
     if default is not MISSING and type(given) is not type(default):
         raise ValueError(f"{what}: {given!r} is not of type {type(default).__name__}")
     if isinstance(given, int | float) and given < 0:
         raise ValueError(f"{what}: {given!r} is negative; seconds from 0 on are allowed")
+    return given
 
 
 def to_json(strategy: Strategy) -> dict[str, Any]:
     """`{"strategy_name": …}` with all parameters; from_json gives the same strategy back."""
-    return {"strategy_name": strategy.strategy_name, **asdict(strategy)}  # type: ignore[call-overload]
+    plain: Any = getattr(strategy, "inner", strategy)  # plugins/guard.py wraps those of plugins
+    return {"strategy_name": strategy.strategy_name, **asdict(plain)}

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import datetime
-import ipaddress
 import ssl
 import threading
 from collections.abc import Iterator, Mapping
@@ -12,12 +10,7 @@ from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
-from cryptography import x509
-from cryptography.hazmat.primitives import hashes, serialization
-from cryptography.hazmat.primitives.asymmetric import ec
-from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
-
-HOST = "localhost"
+from buffy_proxy.throwaway import HOST, certificates
 
 
 @dataclass(slots=True)
@@ -38,7 +31,7 @@ class Origin:
 @contextlib.contextmanager
 def origin(directory: Path) -> Iterator[Origin]:
     """Serves HTTPS on a free port of localhost while open; its keys go to `directory`."""
-    ca_file, chain = _certificates(directory)
+    ca_file, chain = certificates(directory, "Buffy doctor, throw-away CA")
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.load_cert_chain(chain)
     server = _Server(("127.0.0.1", 0), _Handler)
@@ -93,35 +86,3 @@ class _Handler(BaseHTTPRequestHandler):
 def _media_type(path: str) -> str:
     types: Mapping[str, str] = {"/": "text/html", "json": "application/json", "txt": "text/plain"}
     return next((kind for end, kind in types.items() if path.endswith(end)), "application/octet-stream")
-
-
-def _certificates(directory: Path) -> tuple[Path, Path]:
-    """A CA (its certificate), and a server key with certificate for localhost signed by it."""
-    ca_key, key = ec.generate_private_key(ec.SECP256R1()), ec.generate_private_key(ec.SECP256R1())
-    ca_name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "Buffy doctor, throw-away CA")])
-    usage = x509.KeyUsage(True, False, False, False, False, True, True, False, False)
-    identifier = x509.SubjectKeyIdentifier.from_public_key(ca_key.public_key())
-    ca = _draft(ca_name, ca_name, ca_key).add_extension(x509.BasicConstraints(True, 0), critical=True)
-    ca = ca.add_extension(usage, critical=True).add_extension(identifier, critical=False)
-    names = x509.SubjectAlternativeName(
-        [x509.DNSName(HOST), x509.IPAddress(ipaddress.ip_address("127.0.0.1"))]
-    )
-    leaf = _draft(x509.Name([]), ca_name, key).add_extension(names, critical=True)
-    leaf = leaf.add_extension(x509.ExtendedKeyUsage([ExtendedKeyUsageOID.SERVER_AUTH]), critical=False)
-    authority = x509.AuthorityKeyIdentifier.from_issuer_subject_key_identifier(identifier)
-    leaf = leaf.add_extension(authority, critical=False)
-    ca_file, chain = directory / "origin-ca.pem", directory / "origin.pem"
-    ca_file.write_bytes(ca.sign(ca_key, hashes.SHA256()).public_bytes(serialization.Encoding.PEM))
-    private = key.private_bytes(
-        serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
-    )
-    certificate = leaf.sign(ca_key, hashes.SHA256()).public_bytes(serialization.Encoding.PEM)
-    chain.touch(mode=0o600)
-    chain.write_bytes(private + certificate)
-    return ca_file, chain
-
-
-def _draft(subject: x509.Name, issuer: x509.Name, key: ec.EllipticCurvePrivateKey) -> x509.CertificateBuilder:
-    now, day = datetime.datetime.now(datetime.UTC), datetime.timedelta(days=1)
-    builder = x509.CertificateBuilder(issuer, subject, key.public_key(), x509.random_serial_number())
-    return builder.not_valid_before(now - day).not_valid_after(now + day)

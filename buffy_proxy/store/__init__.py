@@ -11,7 +11,7 @@ index, commit. A crash leaves an orphan body, never a record without its body; t
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass
 from pathlib import Path
@@ -211,11 +211,18 @@ class Store(Protocol):
         """Finishes what was handed in (within seconds) and closes. Idempotent."""
 
 
-def open_store(data_dir: Path, *, max_size: int, map_size: int) -> Store:
+def open_store(
+    data_dir: Path,
+    *,
+    max_size: int,
+    map_size: int,
+    on_evicted: Callable[[CacheKey, Version], object] | None = None,
+) -> Store:
     """The store under `data_dir`, made if it is not there. Raises StoreUnusable, saying what to do.
+    `on_evicted` hears, in the writing thread, of versions that went to make room.
 
     Any number of processes may open the same directory, and one process may open it several times.
     """
     from buffy_proxy.store.index import LmdbStore
 
-    return LmdbStore(data_dir, max_size=max_size, map_size=map_size)
+    return LmdbStore(data_dir, max_size=max_size, map_size=map_size, on_evicted=on_evicted)

@@ -8,13 +8,17 @@ transaction that has checked it again. So no process can unlink what another is 
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from typing import Final
 
-from buffy_proxy.core.model import Version
+from buffy_proxy.core.model import CacheKey, Version
 from buffy_proxy.store import leftovers
 from buffy_proxy.store.records import LRU_AT_AT, get_time, key_time, put_time, time_key
 from buffy_proxy.store.tx import BODY, Tx
 from buffy_proxy.store.writer import AGAIN, Again
+
+Evicted = Callable[[CacheKey, Version], object]
+"""Is told what was evicted, in the writing thread: it must not wait and not raise."""
 
 TURN: Final = 64
 """Resources, error responses or bodies handled in one transaction."""
@@ -28,7 +32,11 @@ class Collection:
     in a row), so some of what is used now has to go.
     """
 
-    def __init__(self, now: float, grace_s: float, cap: int, *, squeeze: bool = False) -> None:
+    def __init__(
+        self, now: float, grace_s: float, cap: int, tell: Evicted | None, *, squeeze: bool = False
+    ) -> None:
+        self._tell = tell
+        self._evicted: list[tuple[CacheKey, Version]] = []
         self._now = now
         self._grace_s = grace_s
         self._cap = cap
@@ -38,6 +46,12 @@ class Collection:
         self._evicting = False
         self._seen_protected: bytes | None = None
         self._exhausted = False
+
+    def tell(self) -> None:
+        """After the last commit: says what went."""
+        evicted, self._evicted = self._evicted, []
+        for key, version in evicted if self._tell is not None else ():
+            self._tell(key, version)  # type: ignore[misc]
 
     def __call__(self, tx: Tx) -> int | Again:
         steps = (self._evict, self._drop_stale_errors, self._empty_trash)
@@ -80,9 +94,11 @@ class Collection:
             self._exhausted = True
             return
         versions = tx.versions(rid.decode())
-        for version in reversed(versions):
-            if not protected(version, self._now):
-                tx.drop_version(version, self._now)
+        going = [version for version in reversed(versions) if not protected(version, self._now)]
+        if self._tell is not None and going and (owner := tx.entry(rid.decode())) is not None:
+            self._evicted += [(owner.resource.key, version) for version in going]
+        for version in going:
+            tx.drop_version(version, self._now)
         tx.drop_error(rid, self._now)
         if any(protected(version, self._now) for version in versions):
             self._second_chance(tx, rid)

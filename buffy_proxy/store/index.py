@@ -20,7 +20,7 @@ from buffy_proxy.errors import BodyMissing, NotFound, StoreError, StoreFull, Sto
 from buffy_proxy.store import BodyReader, BodyWriter, Due, Outcome, Usage, leftovers, ops
 from buffy_proxy.store.bodies import INLINE_LIMIT, BodyFiles, MemoryReader, Spool
 from buffy_proxy.store.env import TOTALS, Index, open_index
-from buffy_proxy.store.evict import LOW_MARK, Collection
+from buffy_proxy.store.evict import LOW_MARK, Collection, Evicted
 from buffy_proxy.store.records import decode_resource, decode_version, key_time
 from buffy_proxy.store.tx import SEQ, Tx, document_key, group_prefix, id_key, read_versions, version_key
 from buffy_proxy.store.writer import Again, Operation, Trouble, Writer
@@ -56,8 +56,15 @@ class LmdbStore:
     """
 
     def __init__(
-        self, data_dir: Path, *, max_size: int, map_size: int, inline_limit: int = INLINE_LIMIT
+        self,
+        data_dir: Path,
+        *,
+        max_size: int,
+        map_size: int,
+        inline_limit: int = INLINE_LIMIT,
+        on_evicted: Evicted | None = None,
     ) -> None:
+        self._on_evicted = on_evicted
         self.data_dir = data_dir.absolute()
         self.trouble = Trouble()
         self._index: Index | None = open_index(data_dir, map_size)
@@ -306,7 +313,8 @@ class LmdbStore:
         return self.run(lambda tx: ops.count(tx, name, copy))
 
     def gc(self, now: float, grace_s: float = GRACE_S) -> Future[int]:
-        return self.run(Collection(now, grace_s, self._max_size))
+        run = Collection(now, grace_s, self._max_size, self._on_evicted)
+        return self._writer.submit(Operation(run, run.tell))
 
     def _make_room(self, map_full: bool) -> Operation[int] | None:
         """Asked by the writer after commits: a collection, if one is needed. What only has protected
@@ -316,8 +324,13 @@ class LmdbStore:
         if time.monotonic() < self._collect_not_before or not (map_full or self._over(index)):
             return None
         self._collecting = True
-        run = Collection(time.time(), GRACE_S, self._max_size, squeeze=map_full)
-        return Operation(run, self._collected)
+        run = Collection(time.time(), GRACE_S, self._max_size, self._on_evicted, squeeze=map_full)
+
+        def after() -> None:
+            self._collected()
+            run.tell()
+
+        return Operation(run, after)
 
     def _over(self, index: Index) -> bool:
         with index.env.begin() as txn:

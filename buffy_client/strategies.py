@@ -63,13 +63,19 @@ class ReCachingStrategy:
 
     @dataclass(slots=True)
     class other(Strategy):
-        """A strategy that this client does not know by name; the server may have more of them."""
+        """A strategy that this client does not know by name, such as one of a plugin; `custom` makes one."""
 
         name: str = ""
         parameters: dict[str, Any] = field(default_factory=dict)
 
         def to_json(self) -> dict[str, Any]:
             return {"strategy_name": self.name, **self.parameters}
+
+    @classmethod
+    def custom(cls, name: str, **parameters: Any) -> Strategy:
+        """A strategy of a plugin of the server, by its name: `custom("release_days", hour=9)`. What it does not
+        know, or must not be, the server refuses with BuffyServerError when the request is ordered."""
+        return cls.other(name, parameters)
 
     @classmethod
     def list(cls) -> builtins.list[type[Strategy]]:

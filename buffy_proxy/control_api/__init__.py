@@ -9,12 +9,13 @@ from starlette.middleware import Middleware
 
 from buffy_proxy import __version__
 from buffy_proxy.config import Config
-from buffy_proxy.control_api import description, health, metrics, problems, requests, responses
+from buffy_proxy.control_api import description, health, metrics, plugins, problems, requests, responses
 from buffy_proxy.control_api.desk import Desk
 from buffy_proxy.control_api.digests import Digests
 from buffy_proxy.control_api.gate import Gate
 from buffy_proxy.control_api.shelf import Shelf
 from buffy_proxy.control_api.translate import Translator
+from buffy_proxy.core.strategies import STRATEGIES
 from buffy_proxy.store import Store
 
 
@@ -36,7 +37,9 @@ def create_app(store: Store, config: Config) -> FastAPI:
     app.include_router(health.router(store, config))
     app.include_router(metrics.router(store))
     app.add_api_route("/", _to_the_docs, include_in_schema=False)
-    description.complete(app, secured=config.api_credentials is not None)
+    plugins.mount(app, config.plugins)
+    custom = {name: kind for name, kind in config.plugins.strategies.items() if name not in STRATEGIES}
+    description.complete(app, secured=config.api_credentials is not None, strategies=custom)
     return app
 
 

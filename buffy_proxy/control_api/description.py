@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any, Final
 
 from fastapi import FastAPI
+from pydantic import TypeAdapter
 
 from buffy_proxy.control_api.problems import Problem
 
@@ -27,13 +29,16 @@ TAGS: Final[list[dict[str, Any]]] = [
 ]
 
 
-def complete(app: FastAPI, *, secured: bool) -> None:
-    """Adds to the generated document what FastAPI cannot know: the schema of problems, and HTTP Basic."""
+def complete(app: FastAPI, *, secured: bool, strategies: Mapping[str, type[Any]]) -> None:
+    """Adds to the generated document what FastAPI cannot know: the schema of problems, HTTP Basic, and the
+    strategies of plugins (`strategies`: the classes by name, without the built-in ones)."""
     generate = app.openapi
 
     def openapi() -> dict[str, Any]:
         if app.openapi_schema is None:
-            _amend(generate(), secured)
+            document = generate()
+            _amend(document, secured)
+            _name_strategies(document["components"]["schemas"], strategies)
         assert app.openapi_schema is not None
         return app.openapi_schema
 
@@ -53,3 +58,41 @@ def _amend(document: dict[str, Any], secured: bool) -> None:
             if path != "/health":
                 for operation in operations.values():
                     operation["security"] = [{"basic": []}]
+
+
+def _name_strategies(schemas: dict[str, Any], strategies: Mapping[str, type[Any]]) -> None:
+    """Each strategy of a plugin by its name and with its parameters, in the place of "some plugin's"."""
+    anyones = {"$ref": f"{_REF}PluginStrategy"}
+    schemas.pop("PluginStrategy", None)
+    for name, kind in strategies.items():
+        schemas[name] = _schema(name, kind)
+    for schema in schemas.values():
+        field = schema.get("properties", {}).get("recaching_strategy", {})
+        if anyones in field.get("oneOf", ()):
+            refs = [ref for ref in field["oneOf"] if ref != anyones]
+            field["oneOf"] = [*refs, *({"$ref": f"{_REF}{name}"} for name in strategies)]
+            field["discriminator"] = {
+                "propertyName": "strategy_name",
+                "mapping": {_name_of(schemas, ref["$ref"]): ref["$ref"] for ref in field["oneOf"]},
+            }
+
+
+_REF: Final = "#/components/schemas/"
+
+
+def _name_of(schemas: Mapping[str, Any], ref: str) -> str:
+    return str(schemas[ref.removeprefix(_REF)]["properties"]["strategy_name"]["const"])
+
+
+def _schema(name: str, kind: type[Any]) -> dict[str, Any]:
+    """From the dataclass: types, defaults, and its docstring."""
+    schema = TypeAdapter(kind).json_schema()
+    own = {"strategy_name": {"type": "string", "const": name, "title": "Strategy Name"}}
+    return {
+        "type": "object",
+        "title": name,
+        "description": (kind.__doc__ or "").strip(),
+        "properties": {**own, **schema.get("properties", {})},
+        "required": ["strategy_name"],
+        "additionalProperties": False,
+    }

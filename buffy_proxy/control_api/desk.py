@@ -68,6 +68,8 @@ class Desk:
 
     def order(self, wanted: orders.Wanted, card: Card) -> Placed:
         """Raises BadOrder for what cannot be requested, and StoreError."""
+        if card.policy is not None:
+            card = replace(card, policy=self._checked(card.policy))
         request, key = self._named(wanted)
         known = self._store.resource(key.id)
         resource = self._register(key, known, wanted, card, request)
@@ -75,6 +77,7 @@ class Desk:
 
     def configure(self, resource: Resource, policy: Mapping[str, Any]) -> Resource:
         """Replaces the cache configuration, and plans the stored versions anew. Raises StoreError."""
+        policy = self._checked(policy)
         if resource.policy == policy:
             return resource
         changed = self._store.set_policy(resource.key, policy, None, now=self._clock()).result()
@@ -85,6 +88,15 @@ class Desk:
         """What applies to a resource that is known already."""
         request = Request(resource.key.method, resource.key.url, group=resource.key.group)
         return policy_of_order(self._config, request, resource)
+
+    def _checked(self, policy: Mapping[str, Any]) -> Mapping[str, Any]:
+        """With the defaults of a plugin's strategy. Raises BadOrder for one that is unknown, or misused."""
+        value = policy["recaching_strategy"]
+        try:
+            strategy = self._config.plugins.strategy(value)
+        except ValueError as error:
+            raise BadOrder(f"recaching_strategy: {error}") from error
+        return {**policy, "recaching_strategy": strategies.to_json(strategy)}
 
     # -- who is meant -------------------------------------------------------------------------------------
     def _named(self, wanted: orders.Wanted) -> tuple[Request, CacheKey]:

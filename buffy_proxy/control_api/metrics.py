@@ -52,6 +52,15 @@ class StoreCollector(Collector):
         yield sent
         yield self._labelled("decisions", "Requests by Cache-Status word (RFC 9211).", "decision")
         yield self._labelled("origin_errors", "Failures of origins by Proxy-Status word (RFC 9209).", "error")
+        yield self._plugins()
+
+    def _plugins(self) -> Metric:
+        text = "Failures of plugins: they raised, or gave an answer that is none."
+        family = CounterMetricFamily("buffy_plugin_failures", text, labels=("plugin", "hook"))
+        for name, count in sorted(self._store.counters("plugin_failures").items()):
+            plugin, _, hook = name.partition(".")
+            family.add_metric((plugin, hook), count)
+        return family
 
     def _labelled(self, name: str, text: str, label: str) -> Metric:
         family = CounterMetricFamily(f"buffy_{name}", text, labels=(label,))

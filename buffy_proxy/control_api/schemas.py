@@ -15,7 +15,9 @@ from pydantic import (
     BaseModel,
     BeforeValidator,
     ConfigDict,
+    Discriminator,
     Field,
+    Tag,
     field_validator,
     model_validator,
 )
@@ -118,8 +120,30 @@ class Http(_Strategy):
     strategy_name: Literal["http"]
 
 
+class PluginStrategy(_In):
+    """A strategy of a plugin, with that strategy's own parameters (`buffy plugins` lists them)."""
+
+    model_config = ConfigDict(extra="allow")
+
+    strategy_name: str
+
+
+def _kind(value: object) -> str:
+    """The tag of a built-in strategy, else "plugin": whether there is one is for the desk to say."""
+    key = "strategy_name"
+    name = value.get(key) if isinstance(value, dict) else getattr(value, key, None)
+    return name if isinstance(name, str) and name in strategies.STRATEGIES else "plugin"
+
+
 ReCachingStrategy = Annotated[
-    Never | Age | Cron | WhenRequested | WhenRemoteChanged | Http, Field(discriminator="strategy_name")
+    Annotated[Never, Tag("never")]
+    | Annotated[Age, Tag("age")]
+    | Annotated[Cron, Tag("cron")]
+    | Annotated[WhenRequested, Tag("when_requested")]
+    | Annotated[WhenRemoteChanged, Tag("when_remote_changed")]
+    | Annotated[Http, Tag("http")]
+    | Annotated[PluginStrategy, Tag("plugin")],
+    Discriminator(_kind),
 ]
 
 

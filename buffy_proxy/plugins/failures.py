@@ -20,13 +20,14 @@ WARN_EVERY_S = 60.0
 
 class Failures:
     """One object a process; any thread may call it. `on_failure(plugin, hook, error)` is called for each
-    failure, `count(amounts)` about once a second with {"plugin.hook": n}."""
+    failure, `count(amounts)` about once a second with {"plugin.hook": n}; `total` have been noted."""
 
     def __init__(self) -> None:
         self.on_failure: Callable[[str, str, str], object] | None = None
         self.count: Callable[[Mapping[str, int]], object] | None = None
         self._lock = threading.Lock()
         self._pending: Counter[str] = Counter()
+        self.total = 0
         self._timer: threading.Timer | None = None
         self._logged: set[tuple[str, str, str]] = set()
         self._warned: dict[tuple[str, str], float] = {}
@@ -39,6 +40,7 @@ class Failures:
             new = kind not in self._logged
             self._logged.add(kind)
             self._pending[f"{plugin}.{hook}"] += 1
+            self.total += 1
             self._count_later()
         if new:
             trace = error if isinstance(error, BaseException) else None

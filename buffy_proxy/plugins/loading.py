@@ -12,6 +12,7 @@ from __future__ import annotations
 import importlib.metadata
 import importlib.util
 import inspect
+import re
 import sys
 import traceback
 from collections.abc import Callable, Iterator, Mapping
@@ -27,6 +28,7 @@ from buffy_proxy.errors import ConfigError
 from buffy_proxy.settings import did_you_mean
 
 GROUP: Final = "buffy"
+NAME: Final = re.compile(r"[A-Za-z0-9_-]+")
 PREFIX: Final = "buffy_plugin_"
 """Modules of files are known to Python under this name and the file's: their classes can be pickled."""
 
@@ -81,6 +83,10 @@ def candidates(options: PluginOptions) -> Iterator[Candidate]:
     """All that is there and wanted. Raises ConfigError for two of one name and for wanted ones not found."""
     seen: dict[str, Candidate] = {}
     for found in (*_installed(), *_files(options)):
+        if not NAME.fullmatch(found.name):
+            raise ConfigError(
+                f"{found.source}: {found.name!r} cannot name a plugin; letters, digits, _ and - can"
+            )
         if found.name in seen:
             raise ConfigError(
                 f"two plugins are named {found.name!r}: {seen[found.name].source} and {found.source}; "

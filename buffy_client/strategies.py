@@ -73,8 +73,8 @@ class ReCachingStrategy:
 
     @classmethod
     def custom(cls, name: str, **parameters: Any) -> Strategy:
-        """A strategy of a plugin of the server, by its name: `custom("release_days", hour=9)`. What it does not
-        know, or must not be, the server refuses with BuffyServerError when the request is ordered."""
+        """A strategy of a plugin of the server, by its name: `custom("release_days", hour=9)`. What the server
+        does not know it refuses with BuffyServerError when the request is ordered."""
         return cls.other(name, parameters)
 
     @classmethod

@@ -188,6 +188,8 @@ def _api(job: Job, sock: socket.socket) -> None:
         lifespan="off",
         timeout_graceful_shutdown=2,
     )
+    # uvicorn ends on SIGTERM, and then raises it again for whoever handled it before: that must not kill us.
+    signal.signal(signal.SIGTERM, lambda *_: None)
     server = Server(settings)
     _on_supervisor_gone(lambda: setattr(server, "should_exit", True))
     try:

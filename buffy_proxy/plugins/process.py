@@ -62,6 +62,7 @@ class PluginProcess:
     def running(self) -> Iterator[None]:
         """Events are told, failures counted; `startup` has run before the first request comes."""
         self.plugins.failures.count = self._count
+        self.plugins.failures.flush()  # what went wrong until now
         self.plugins.events.open()
         for one in self.plugins.each("startup"):
             self.plugins.ask("startup", one, context=self.context(one.plugin))

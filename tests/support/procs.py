@@ -7,21 +7,26 @@ import ctypes
 import os
 import re
 import socket
-import time
-from collections.abc import Callable
 from pathlib import Path
 
+from buffy_proxy.testing import process, wait_until
+
+__all__ = [
+    "ROOT",
+    "adopt_orphans",
+    "anonymous_memory",
+    "clean_env",
+    "free_port",
+    "session",
+    "wait_until",
+]
+
 ROOT = Path(__file__).parents[2]
-FOREIGN = re.compile(
-    r"^(BUFFY_|https?_proxy$|all_proxy$|no_proxy$|SSL_CERT_|REQUESTS_CA_BUNDLE$|CURL_CA_BUNDLE$|PYTHONPATH$)",
-    re.I,
-)
 
 
 def clean_env(**extra: str) -> dict[str, str]:
     """The environment without proxies, trust stores and BUFFY_*; imports come from this checkout."""
-    kept = {name: value for name, value in os.environ.items() if not FOREIGN.match(name)}
-    return {**kept, "PYTHONPATH": str(ROOT), "PYTHONUNBUFFERED": "1", "NO_COLOR": "1", **extra}
+    return {**process.clean_env(), "PYTHONPATH": str(ROOT), **extra}
 
 
 def adopt_orphans() -> None:
@@ -54,12 +59,3 @@ def free_port() -> int:
     """A port on which nobody listens (a moment ago)."""
     with socket.create_server(("127.0.0.1", 0)) as sock:
         return int(sock.getsockname()[1])
-
-
-def wait_until(condition: Callable[[], bool], timeout: float = 10, what: str = "") -> None:
-    """Polls until `condition()` is true; AssertionError after `timeout` seconds."""
-    deadline = time.monotonic() + timeout
-    while not condition():
-        if time.monotonic() > deadline:
-            raise AssertionError(f"not within {timeout} s: {what or condition}")
-        time.sleep(0.02)

@@ -14,8 +14,9 @@ from pathlib import Path
 
 import pytest
 
+from buffy_proxy.testing.process import FOREIGN
 from tests.support.buffy import Buffy
-from tests.support.procs import FOREIGN, clean_env
+from tests.support.procs import clean_env
 
 pytestmark = [pytest.mark.registry, pytest.mark.slow]
 OWN = {

@@ -4,8 +4,8 @@
 
 Three servers over one origin: without plugins, with six plugins that do not implement the hooks of the hit
 path, and with one that implements all three of these and answers None. They are measured in turns, in rounds
-whose order changes; the figures are medians over the rounds, of hits a second and of CPU time a hit of all the
-server's processes. The ratio is the median of the ratios within a round.
+whose order changes; the figures are medians over the rounds, of hits a second and of CPU time a hit of all
+the server's processes. The ratio is the median of the ratios within a round.
 """
 
 from __future__ import annotations

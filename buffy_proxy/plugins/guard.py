@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from buffy_proxy.core.model import Version
 from buffy_proxy.core.strategies import Http, Plan, Renewal, Strategy
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Guarded:
-    """Looks like `inner` from outside."""
+    """Looks like `inner` from outside: its parameters are there, too."""
 
     inner: Strategy
     plugin: str
@@ -28,6 +28,11 @@ class Guarded:
     @property
     def obeys_origin(self) -> bool:
         return bool(self.inner.obeys_origin)
+
+    def __getattr__(self, name: str) -> Any:
+        if name in ("inner", "plugin", "plugins") or name.startswith("__"):
+            raise AttributeError(name)  # not yet set: it is being unpickled
+        return getattr(self.inner, name)
 
     def plan(self, version: Version, now: float, url: str = "") -> Plan:
         try:

@@ -35,7 +35,7 @@ RELEASES = [
     ("first working day", {}, "2026-11-25T00:00:00Z", "2026-12-01T09:00:00Z"),
     ("first working day", {}, "2026-07-31T12:00:00Z", "2026-08-03T09:00:00Z"),  # the 1st is a Saturday
     ("first working day", {"holidays": ["01-01"]}, "2025-12-31T00:00:00Z", "2026-01-02T09:00:00Z"),
-    ("first working day", {"holidays": ["01-01", "2026-01-02"]}, "2025-12-31T00:00:00Z", "2026-01-05T09:00:00Z"),
+    ("first working day", {"holidays": ["01-01", "01-02"]}, "2025-12-31T00:00:00Z", "2026-01-05T09:00:00Z"),
     ("last working day", {}, "2026-05-01T00:00:00Z", "2026-05-29T09:00:00Z"),  # the 31st is a Sunday
     ("last friday", {}, "2026-02-01T00:00:00Z", "2026-02-27T09:00:00Z"),
     ("third wednesday", {"months": [3, 6, 9, 12]}, "2026-11-25T00:00:00Z", "2026-12-16T09:00:00Z"),

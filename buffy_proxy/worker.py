@@ -85,8 +85,9 @@ def _on_supervisor_gone(stop: Callable[[], object]) -> None:
 
 
 async def _proxy(job: Job, sock: socket.socket) -> None:
-    from buffy_proxy.addons.door import listen
+    from buffy_proxy.addons.front import listen
     from buffy_proxy.addons.interceptor import Interceptor
+    from buffy_proxy.addons.leaves import Leaves
     from buffy_proxy.addons.master import BuffyMaster
     from buffy_proxy.addons.tls import ensure_ca
     from buffy_proxy.cache import Cache
@@ -121,7 +122,7 @@ async def _proxy(job: Job, sock: socket.socket) -> None:
     loop = asyncio.get_running_loop()
     loop.add_signal_handler(signal.SIGTERM, master.shutdown)
     _on_supervisor_gone(master.shutdown)
-    server = await listen(master, sock)
+    server, front = await listen(master, interceptor, Leaves(config.data_dir), master.tunnels, sock)
     _say_ready(job)
     background = [asyncio.ensure_future(ledger.run())]
     if not config.offline:
@@ -135,6 +136,7 @@ async def _proxy(job: Job, sock: socket.socket) -> None:
     finally:
         server.close()
         await cache.flights.drain(GRACE_S)
+        front.close()
         for task in background:
             task.cancel()
         await asyncio.wait(background, timeout=1.0)

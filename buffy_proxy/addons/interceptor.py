@@ -121,12 +121,19 @@ class Interceptor:
                 return None
             if not session.allowed_by(self.config.credentials):
                 return None
-        request = Request(head.method, url, head.fields, b"", session.group, self._offline(session))
+        return self.answer_now(self.request(session, head, url), session)
+
+    def request(self, session: Selectors, head: RequestHead, url: str) -> Request:
+        """What a simple request asks the cache."""
+        return Request(head.method, url, head.fields, b"", session.group, self._offline(session))
+
+    def answer_now(self, request: Request, session: Selectors) -> bytes | None:
+        """The bytes of a hit that needs no waiting, or None; counted and logged as any other."""
         answer = self.cache.open_now(request)
         if answer is None:
             return None
         content = answer.content or b""
-        self._note(answer, len(content), session, head.method, request.url)
+        self._note(answer, len(content), session, request.method, request.url)
         return b"HTTP/1.1 %d %b\r\n%b\r\n%b" % (
             answer.status,
             answer.reason,
@@ -169,6 +176,14 @@ class Interceptor:
         whole = answer.size is not None and exchange.sent >= answer.size
         early = (exchange.failure is not None or exchange.abandoned) and not whole
         self._note(answer, exchange.sent, session, flow.request.method, exchange.request.url, early=early)
+
+    def note(self, answer: Answer, sent: int, session: Selectors, request: Request, *, early: bool) -> None:
+        """One log line and one count for an answer of the front."""
+        self._note(answer, sent, session, request.method, request.url, early=early)
+
+    def adopt(self, client: connection.Client, session: Selectors) -> None:
+        """A connection whose CONNECT was answered elsewhere."""
+        self._sessions[client.id] = session
 
     def _note(
         self,

@@ -10,7 +10,7 @@ from mitmproxy.utils import asyncio_utils
 
 from buffy_proxy.addons.interceptor import Interceptor
 from buffy_proxy.addons.next_layer import NextLayer
-from buffy_proxy.addons.tls import LearnedTunnels, TlsConfig
+from buffy_proxy.addons.tls import LearnedTunnels, TlsConfig, TunnelHosts
 from buffy_proxy.config import Config
 from buffy_proxy.upstream import UpstreamProxies
 
@@ -23,13 +23,13 @@ class BuffyMaster(master.Master):
     ) -> None:
         super().__init__(options.Options())
         self._legacy_log_events.uninstall()  # it would wake the event loop for each line logged
-        learned = LearnedTunnels()
+        self.tunnels = TunnelHosts(config.tunnel, LearnedTunnels(), learn=config.learn_tunnels)
         self.proxyserver = proxyserver.Proxyserver()
         self.addons.add(
             core.Core(),
             self.proxyserver,
-            NextLayer(interceptor, config.tunnel, learned, upstream),
-            TlsConfig(config.data_dir, learned, learn=config.learn_tunnels),
+            NextLayer(interceptor, self.tunnels, upstream),
+            TlsConfig(config.data_dir, self.tunnels),
             disable_h2c.DisableH2C(),
             interceptor,
         )

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import fnmatch
 import re
 
 from mitmproxy import connection
@@ -16,7 +15,7 @@ from mitmproxy.proxy.layers.tls import HTTP_ALPNS, parse_client_hello
 
 from buffy_proxy.addons.interceptor import Interceptor
 from buffy_proxy.addons.layers import BuffyHttpLayer, PatientNextLayer
-from buffy_proxy.addons.tls import LearnedTunnels
+from buffy_proxy.addons.tls import TunnelHosts
 from buffy_proxy.upstream import UpstreamProxies
 
 METHOD = re.compile(rb"[A-Za-z-]{3,} ")
@@ -28,13 +27,11 @@ class NextLayer:
     def __init__(
         self,
         interceptor: Interceptor,
-        tunnel_hosts: tuple[str, ...],
-        learned: LearnedTunnels,
+        tunnels: TunnelHosts,
         upstream: UpstreamProxies,
     ) -> None:
         self._interceptor = interceptor
-        self._tunnel_hosts = tuple(pattern.lower() for pattern in tunnel_hosts)
-        self._learned = learned
+        self._tunnels = tunnels
         self._upstream = upstream
 
     def next_layer(self, nextlayer: layer.NextLayer) -> None:
@@ -81,14 +78,7 @@ class NextLayer:
 
     def _is_tunnelled(self, context: Context, sni: str | None) -> bool:
         address = context.server.address
-        if address is None:
-            return False
-        names = {address[0].lower(), *([sni.lower()] if sni else [])}
-        return any(name in self._learned for name in names) or any(
-            fnmatch.fnmatchcase(name, pattern) or fnmatch.fnmatchcase(f"{name}:{address[1]}", pattern)
-            for name in names
-            for pattern in self._tunnel_hosts
-        )
+        return address is not None and self._tunnels.cover((address[0], address[1]), sni)
 
     def _tunnel(self, context: Context) -> layer.Layer:
         """Raw bytes both ways, through the upstream proxy if there is one."""

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import fnmatch
 import logging
+import re
 from pathlib import Path
 from typing import Any
 
@@ -31,27 +33,32 @@ class LearnedTunnels(set[str]):
     """Lower-case host names that are tunnelled because a client rejected our certificate for them."""
 
 
-class TlsConfig(tlsconfig.TlsConfig):
-    """mitmproxy's TLS settings with Buffy's authority."""
+class TunnelHosts:
+    """Hosts whose connections are not taken apart: those of the configuration, and those learned.
 
-    def __init__(self, data_dir: Path, learned: LearnedTunnels, *, learn: bool) -> None:
-        super().__init__()
-        key, _ = ca_files(data_dir)
-        self.certstore = certs.CertStore.from_store(key.parent, BASENAME, KEY_BITS)
+    patterns  fnmatch, lower-case, with or without a port
+    """
+
+    def __init__(self, patterns: tuple[str, ...], learned: LearnedTunnels, *, learn: bool) -> None:
+        self._patterns = tuple(pattern.lower() for pattern in patterns)
         self._learned = learned
         self._learn = learn
 
-    def configure(self, updated: Any) -> None:
-        """The authority is fixed at construction; mitmproxy's own would be read here."""
+    def cover(self, address: tuple[str, int], sni: str | None) -> bool:
+        """Whether a connection to this address (and for this name) is a tunnel."""
+        if not self._patterns and not self._learned:
+            return False
+        names = {address[0].lower(), *([sni.lower()] if sni else [])}
+        return any(name in self._learned for name in names) or any(
+            fnmatch.fnmatchcase(name, pattern) or fnmatch.fnmatchcase(f"{name}:{address[1]}", pattern)
+            for name in names
+            for pattern in self._patterns
+        )
 
-    def request(self, flow: Any) -> None:
-        """mitmproxy 12 answers requests for a revocation list here; the layers of Buffy never ask."""
-
-    def tls_failed_client(self, data: tls.TlsData) -> None:
-        """A client that says it does not trust us is left alone from now on."""
-        error, address = data.conn.error or "", data.context.server.address
-        host = (data.context.client.sni or (address[0] if address else "")).lower()
-        if not host or host in self._learned or "does not trust the proxy's certificate" not in error:
+    def note_failure(self, host: str, error: str) -> None:
+        """A handshake failed. A client that says it does not trust us is left alone from now on."""
+        host = host.lower()
+        if not host or host in self._learned or not _REJECTED.search(error):
             return
         if not self._learn:
             log.warning(
@@ -65,3 +72,31 @@ class TlsConfig(tlsconfig.TlsConfig):
             "Give the client Buffy's CA (`buffy run`, `buffy env`) and restart, or set learn_tunnels = false",
             host,
         )
+
+
+_REJECTED = re.compile(
+    "does not trust the proxy's certificate|alert.(?:unknown.ca|bad.certificate|certificate.unknown)",
+    re.IGNORECASE,
+)
+"""In mitmproxy's words, and in OpenSSL's (RFC 8446 §6.2)."""
+
+
+class TlsConfig(tlsconfig.TlsConfig):
+    """mitmproxy's TLS settings with Buffy's authority."""
+
+    def __init__(self, data_dir: Path, tunnels: TunnelHosts) -> None:
+        super().__init__()
+        key, _ = ca_files(data_dir)
+        self.certstore = certs.CertStore.from_store(key.parent, BASENAME, KEY_BITS)
+        self._tunnels = tunnels
+
+    def configure(self, updated: Any) -> None:
+        """The authority is fixed at construction; mitmproxy's own would be read here."""
+
+    def request(self, flow: Any) -> None:
+        """mitmproxy 12 answers requests for a revocation list here; the layers of Buffy never ask."""
+
+    def tls_failed_client(self, data: tls.TlsData) -> None:
+        address = data.context.server.address
+        host = data.context.client.sni or (address[0] if address else "")
+        self._tunnels.note_failure(host, data.conn.error or "")

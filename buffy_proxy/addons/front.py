@@ -1,0 +1,424 @@
+"""The transport in front of mitmproxy: most connections never get further.
+
+    bytes ─> head ─> CONNECT ──> "200", TLS with a leaf for the host ─┐
+               │                                                      │ (decrypted) bytes
+               ├─> GET, HEAD: a hit now ──> one write                 │
+               │              a hit or miss that takes time ──> task  │
+               │                                                      v
+               └─> anything else ──> given to mitmproxy, with all that was read, for good
+
+What is simple is answered here with the same `Cache` and the same `Interceptor` that mitmproxy's layers use,
+so the answers are the same. What is not (uploads, upgrades, HTTP/2, tunnels, other protocols, odd syntax,
+refused credentials) is handed over untouched: nothing was consumed but a CONNECT that was answered, and that
+is played to mitmproxy again, with its second "200" swallowed.
+
+States: `plain` ─CONNECT─> `opened` ─> `greeting` ─> `shaking` ─> `inside`, or from `opened` back to `plain`;
+and from each of them `passed_on`, for good. One request at a time: while a task answers, what comes meanwhile
+waits in the buffer.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import re
+import socket
+import ssl
+from collections.abc import Callable
+from typing import Final
+
+from buffy_proxy.addons.encrypted import Encrypted
+from buffy_proxy.addons.handover import Given
+from buffy_proxy.addons.hello import HANDSHAKE, Hello, read_hello
+from buffy_proxy.addons.interceptor import Interceptor
+from buffy_proxy.addons.leaves import Leaves
+from buffy_proxy.addons.master import BuffyMaster
+from buffy_proxy.addons.tls import TunnelHosts
+from buffy_proxy.answer import Answer
+from buffy_proxy.core import fields as f
+from buffy_proxy.core.head import RequestHead, parse_request_head
+from buffy_proxy.core.model import Request
+from buffy_proxy.literals import address_text
+from buffy_proxy.selectors import Selectors, parse_proxy_authorization
+
+log = logging.getLogger("buffy.proxy")
+
+MAX_HEAD: Final = 64 * 1024
+"""A longer head is mitmproxy's to judge."""
+MAX_WAITING: Final = 256 * 1024
+"""Bytes of pipelined requests that wait while one is answered."""
+SILENCE_S: Final = 0.5
+"""A client that says nothing for so long after its CONNECT waits for a server that greets first."""
+ESTABLISHED: Final = b"HTTP/1.1 200 Connection established\r\n\r\n"
+
+_CONNECT: Final = re.compile(rb"CONNECT (?:\[([0-9A-Fa-f:.]+)\]|([A-Za-z0-9._-]+)):(\d{1,5}) HTTP/1\.1\r\n")
+_STARTS_LIKE_HTTP: Final = re.compile(rb"[A-Z]{1,16}(?: |$)")
+_METHOD: Final = re.compile(rb"[A-Za-z-]{3,} ")
+_FIELD: Final = re.compile(rb"\r\nproxy-authorization:[ \t]*([^\r\n]*?)[ \t]*\r\n", re.IGNORECASE)
+
+
+class FrontParts:
+    """What all connections of a process share."""
+
+    def __init__(
+        self, master: BuffyMaster, interceptor: Interceptor, leaves: Leaves, tunnels: TunnelHosts
+    ) -> None:
+        self.master = master
+        self.interceptor = interceptor
+        self.leaves = leaves
+        self.tunnels = tunnels
+        self.loop = asyncio.get_running_loop()
+        self.connections: set[Front] = set()
+
+    def close(self) -> None:
+        """At shutdown: whoever is still connected is not any more."""
+        for connection in list(self.connections):
+            connection.abort()
+
+
+class Front(asyncio.Protocol):
+    """One client's connection. `_receive` is what becomes of the next bytes: the state."""
+
+    def __init__(self, parts: FrontParts) -> None:
+        self._parts = parts
+        self._interceptor = parts.interceptor
+        self._transport: asyncio.Transport = None  # type: ignore[assignment]
+        self._receive: Callable[[bytes], None] = self._plain
+        self._buffer = b""
+        self._base = ""  # scheme and authority inside a CONNECT, "" outside
+        self._session: Selectors | None = None
+        self._connect = b""  # the CONNECT as it came, for mitmproxy to hear again
+        self._address: tuple[str, int] = ("", 0)
+        self._tls: Encrypted | None = None
+        self._given: Given | None = None
+        self._task: asyncio.Task[None] | None = None
+        self._silence: asyncio.TimerHandle | None = None
+        self._writable: asyncio.Future[None] | None = None
+        self._write: Callable[[bytes], None] = lambda data: None
+        self._paused = False
+        self._reading = True
+
+    # -- the transport's side -----------------------------------------------------------------------------
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self._transport = transport  # type: ignore[assignment]
+        self._write = self._transport.write
+        self._parts.connections.add(self)
+
+    def data_received(self, data: bytes) -> None:
+        self._receive(data)
+
+    def eof_received(self) -> bool:
+        """A client that is gone and one that only closed its side look the same; nobody works for the first."""
+        return self._given.eof() if self._given is not None else False
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._parts.connections.discard(self)
+        self._quiet()
+        if self._given is not None:
+            self._given.lost(exc)
+        if self._task is not None:
+            self._task.cancel()
+        self._wake()
+
+    def pause_writing(self) -> None:
+        self._paused = True
+        if self._given is not None:
+            self._given.pause_writing()
+
+    def resume_writing(self) -> None:
+        self._paused = False
+        if self._given is not None:
+            self._given.resume_writing()
+        self._wake()
+
+    def _wake(self) -> None:
+        if self._writable is not None and not self._writable.done():
+            self._writable.set_result(None)
+
+    async def _drain(self) -> None:
+        """Waits until the client has taken most of what was written. Raises ConnectionResetError."""
+        if self._paused and not self._transport.is_closing():
+            self._writable = self._parts.loop.create_future()
+            await self._writable
+        if self._transport.is_closing():
+            raise ConnectionResetError("the client is gone")
+
+    def abort(self) -> None:
+        """At shutdown."""
+        self._transport.abort()
+
+    # -- what comes, by state -----------------------------------------------------------------------------
+    def _plain(self, data: bytes) -> None:
+        self._buffer = self._buffer + data if self._buffer else data
+        self._take_requests()
+
+    def _opened(self, data: bytes) -> None:
+        """What does the client speak inside its CONNECT?"""
+        self._quiet()
+        self._buffer += data
+        if self._buffer[0] == HANDSHAKE:
+            self._receive = self._greeting
+            self._greeting(b"")
+        elif _STARTS_LIKE_HTTP.match(self._buffer):
+            self._base = f"http://{address_text(self._address)}"
+            self._receive = self._plain
+            self._take_requests()
+        else:
+            self._hand_over()
+
+    def _greeting(self, data: bytes) -> None:
+        """Until the ClientHello is whole; then TLS begins here, or somewhere else."""
+        self._buffer += data
+        try:
+            hello = read_hello(self._buffer)
+            if hello is None and len(self._buffer) <= MAX_HEAD:
+                return
+            if hello is None or not self._is_ours(hello):
+                self._hand_over()
+                return
+            context = self._parts.leaves.context(hello.sni or self._address[0])
+        except (ValueError, OSError) as error:
+            log.debug("no TLS for %s in the front: %s", self._address[0], error)
+            self._hand_over()
+            return
+        self._tls = Encrypted(self._transport, context, hello.sni)
+        self._receive = self._shaking
+        data, self._buffer = self._buffer, b""
+        self._shaking(data)
+
+    def _is_ours(self, hello: Hello) -> bool:
+        http1 = not hello.alpn or (b"http/1.1" in hello.alpn and b"h2" not in hello.alpn)
+        return http1 and not self._parts.tunnels.cover(self._address, hello.sni)
+
+    def _shaking(self, data: bytes) -> None:
+        assert self._tls is not None
+        try:
+            if not self._tls.handshake(data):
+                return
+        except ssl.SSLError as error:
+            self._tls_failed(error)
+            return
+        self._base = f"https://{address_text(self._address)}"
+        self._write = self._tls.write
+        self._receive = self._inside
+        self._inside(b"")
+
+    def _inside(self, data: bytes) -> None:
+        assert self._tls is not None
+        try:
+            plain = self._tls.decrypt(data)
+        except ssl.SSLError as error:
+            self._tls_failed(error)
+            return
+        if plain:
+            self._buffer = self._buffer + plain if self._buffer else plain
+            self._take_requests()
+        if self._tls.ended and self._given is None:
+            self._transport.close()
+
+    def _tls_failed(self, error: ssl.SSLError) -> None:
+        """TLS 1.3 clients reject a certificate after the handshake has ended for us."""
+        assert self._tls is not None
+        self._parts.tunnels.note_failure(self._tls.sni or self._address[0], str(error))
+        self._transport.close()
+
+    def _passed_on(self, data: bytes) -> None:
+        assert self._given is not None
+        self._given.feed(data)
+
+    # -- requests, to the proxy or inside a CONNECT -------------------------------------------------------
+    def _take_requests(self) -> None:
+        """Answers what can be answered of the buffer, in order."""
+        while self._buffer and self._task is None:
+            head = parse_request_head(self._buffer)
+            if head is None or not head.simple:
+                if not self._take_other(head):
+                    return
+            elif not self._answer(head):
+                self._hand_over()
+                return
+        if len(self._buffer) > MAX_WAITING and self._reading:
+            self._reading = False
+            self._transport.pause_reading()
+
+    def _take_other(self, head: RequestHead | None) -> bool:
+        """A head that is incomplete, or not simple. True: look at the buffer again."""
+        buffer = self._buffer
+        complete = head is not None or b"\n\r\n" in buffer or b"\n\n" in buffer
+        if not complete and len(buffer) < MAX_HEAD and _STARTS_LIKE_HTTP.match(buffer):
+            return False
+        if self._base or not self._open_tunnel():
+            self._hand_over()
+        return False
+
+    def _answer(self, head: RequestHead) -> bool:
+        """Answers a simple request, or begins to. False: it is mitmproxy's, and nothing was consumed."""
+        url = self._target_uri(head)
+        session = None if url is None else self._session_of(head)
+        if url is None or session is None:
+            return False
+        self._buffer = self._buffer[head.size :]
+        request = self._interceptor.request(session, head, url)
+        if answer := self._interceptor.answer_now(request, session):
+            self._write(answer)
+        else:
+            self._task = self._parts.loop.create_task(self._answer_later(request, session))
+        return True
+
+    def _target_uri(self, head: RequestHead) -> str | None:
+        """Absolute-form to the proxy, origin-form inside a CONNECT; None for others."""
+        target = head.target
+        try:
+            if self._base:
+                return f.normalise_url(self._base + target) if target.startswith("/") else None
+            authority, slash, _ = target[7:].partition("/")
+            plain = target.startswith("http://") and slash and "@" not in authority and "?" not in authority
+            return f.normalise_url(target) if plain else None
+        except ValueError:
+            return None
+
+    def _session_of(self, head: RequestHead) -> Selectors | None:
+        """None where the client must be refused."""
+        value = f.first(head.fields, b"proxy-authorization")
+        if self._session is not None and value is None:
+            return self._session
+        return self._session_from(value)
+
+    def _session_from(self, value: bytes | None) -> Selectors | None:
+        try:
+            session = parse_proxy_authorization(value)
+        except ValueError:
+            return None
+        return session if session.allowed_by(self._interceptor.config.credentials) else None
+
+    # -- answers that take time ---------------------------------------------------------------------------
+    async def _answer_later(self, request: Request, session: Selectors) -> None:
+        answer = await self._interceptor.cache.open(request)
+        body = Body(self, answer, request)
+        try:
+            await body.send()
+        finally:
+            answer.close()
+            self._interceptor.note(answer, body.sent, session, request, early=not body.whole)
+            self._task = None
+        if not body.whole:
+            # The head is out, the body is not whole: the client must see that (RFC 9112 §8).
+            self._transport.abort()
+        else:
+            self._go_on()
+
+    def _go_on(self) -> None:
+        if not self._reading:
+            self._reading = True
+            self._transport.resume_reading()
+        if self._buffer:
+            self._take_requests()
+
+    # -- CONNECT ------------------------------------------------------------------------------------------
+    def _open_tunnel(self) -> bool:
+        """Answers a CONNECT that is ours to answer; True if it was."""
+        match = _CONNECT.match(self._buffer)
+        end = self._buffer.find(b"\r\n\r\n")
+        if match is None or end < 0:
+            return False
+        address = (match[1] or match[2]).decode().lower(), int(match[3])
+        field = _FIELD.search(self._buffer, 0, end + 2)
+        session = self._session_from(field[1] if field else None)
+        if session is None or not 0 < address[1] < 65536 or self._parts.tunnels.cover(address, None):
+            return False
+        self._connect, rest = self._buffer[: end + 4], self._buffer[end + 4 :]
+        self._buffer = b""
+        self._session, self._address = session, address
+        self._transport.write(ESTABLISHED)
+        self._receive = self._opened
+        self._silence = self._parts.loop.call_later(SILENCE_S, self._hand_over)
+        if rest:
+            self._opened(rest)
+        return True
+
+    # -- handing over -------------------------------------------------------------------------------------
+    def _quiet(self) -> None:
+        if self._silence is not None:
+            self._silence.cancel()
+            self._silence = None
+
+    def _hand_over(self) -> None:
+        """mitmproxy goes on from here."""
+        self._quiet()
+        data, self._buffer = self._buffer, b""
+        swallow = bool(self._connect) and not self._base
+        given = Given(self._parts.master, self._transport, self._tls, swallow=swallow)
+        if self._base:
+            assert self._session is not None
+            given.inside(self._interceptor, self._address, self._session, http=_is_http(data))
+        else:
+            given.from_the_start()
+            data = self._connect + data
+        self._given, self._receive = given, self._passed_on
+        given.start(data)
+        if self._paused:
+            given.pause_writing()
+
+
+class Body:
+    """An answer on its way out. `sent` bytes of its content went; `whole`: all of them."""
+
+    def __init__(self, front: Front, answer: Answer, request: Request) -> None:
+        self.sent = 0
+        self.whole = False
+        self._front = front
+        self._answer = answer
+        self._url = request.url
+        self._without = request.method == "HEAD" or answer.status in (204, 304)
+
+    async def send(self) -> None:
+        """Sets `whole`, and raises nothing but CancelledError, when the client is gone."""
+        try:
+            await self._send()
+            self.whole = True
+        except ConnectionError:
+            pass
+        except Exception as error:
+            log.info("%s ended early: %s", self._url, error)
+        finally:
+            # A client may hang up as soon as it has the last byte.
+            size = self._answer.size
+            self.whole = self.whole or (size is not None and self.sent >= size)
+
+    async def _send(self) -> None:
+        front, answer = self._front, self._answer
+        head = _head(answer, with_body=not self._without)
+        if answer.content is not None or self._without or answer.stream is None:
+            content = b"" if self._without else answer.content or b""
+            front._write(head + content)
+            self.sent = len(content)
+            return
+        front._write(head)
+        chunked = answer.size is None
+        async for chunk in answer.stream:
+            await front._drain()
+            front._write(b"%x\r\n%b\r\n" % (len(chunk), chunk) if chunked else chunk)
+            self.sent += len(chunk)
+        if chunked:
+            front._write(b"0\r\n\r\n")
+
+
+def _is_http(data: bytes) -> bool:
+    """Whether this may become a request; else it is another protocol."""
+    return bool(_METHOD.match(data)) or (len(data) < 4 and data.isalpha())
+
+
+def _head(answer: Answer, *, with_body: bool) -> bytes:
+    fields = answer.fields
+    if with_body and answer.stream is not None and answer.size is None:
+        fields = (*fields, (b"Transfer-Encoding", b"chunked"))
+    return b"HTTP/1.1 %d %b\r\n%b\r\n" % (answer.status, answer.reason, f.serialise_block(fields))
+
+
+async def listen(
+    master: BuffyMaster, interceptor: Interceptor, leaves: Leaves, tunnels: TunnelHosts, sock: socket.socket
+) -> tuple[asyncio.Server, FrontParts]:
+    """Accepts clients on a socket that is already bound."""
+    parts = FrontParts(master, interceptor, leaves, tunnels)
+    server = await parts.loop.create_server(lambda: Front(parts), sock=sock, backlog=1024)
+    return server, parts

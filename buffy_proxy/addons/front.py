@@ -108,7 +108,7 @@ class Front(asyncio.Protocol):
         self._receive(data)
 
     def eof_received(self) -> bool:
-        """A client that is gone and one that only closed its side look the same; nobody works for the first."""
+        """A client that is gone and one that only closed its side look alike; nobody works for the first."""
         return self._given.eof() if self._given is not None else False
 
     def connection_lost(self, exc: Exception | None) -> None:

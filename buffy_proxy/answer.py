@@ -7,7 +7,7 @@ from http import HTTPStatus
 from typing import Literal
 
 from buffy_proxy.core import fields as f
-from buffy_proxy.core.model import Fields, Response
+from buffy_proxy.core.model import Fields, Response, Version
 from buffy_proxy.errors import OriginError
 
 
@@ -17,6 +17,8 @@ class Answer:
     fields        end-to-end fields, Cache-Status and Via included; framing is the door's business
     size          body length in bytes, None where only the end of the stream tells
     source        where the body's bytes come from, for the counters; who reads along costs the origin nothing
+    version       the version of a plain hit, which the same request gets as long as the resource has this
+                  `stamp` (Store.peek) and the version is fresh; None for all else
     origin_error  RFC 9209's word for what went wrong with the origin, if something did
     close()       must be called once, whether or not the stream was read to its end
     """
@@ -43,6 +45,8 @@ class Answer:
         self.size = len(content) if content is not None else size
         self.source = source
         self.resource_id: str | None = None
+        self.version: Version | None = None
+        self.stamp: bytes | None = None
         self.origin_error: str | None = None
         self._on_close = on_close
 

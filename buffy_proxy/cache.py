@@ -68,6 +68,9 @@ class Cache:
         self._not_collapsed: dict[str, float] = {}
         self._fetcher = Fetcher(store, config, origins, clock, self._remember_not_collapsed)
 
+    def now(self) -> float:
+        return self._clock()
+
     # -- the way in ---------------------------------------------------------------------------------------
     async def open(self, request: Request) -> Answer:
         """The answer to a request. Never raises for the origin's or the store's sake."""
@@ -93,6 +96,8 @@ class Cache:
             if isinstance(decision, rules.Serve) and decision.version.body.size <= READ_SIZE:
                 answer = self._serve(looked, decision.version, detail=decision.detail)
                 if answer.stream is None:
+                    if decision.detail == "" and not decision.stale and looked.steady:
+                        answer.version, answer.stamp = decision.version, looked.stamp
                     return answer
                 answer.close()
         except StoreError:

@@ -25,6 +25,16 @@ class Ledger:
         self._counts: defaultdict[str, Counter[str]] = defaultdict(Counter)
         self._used: set[str] = set()
         self._touched_at = 0.0
+        self._hits: dict[str | None, list[int]] = {}
+
+    def note_hit(self, sent: int, run: str | None, resource_id: str) -> None:
+        """The same as `note` for a plain hit, at a tenth of its cost."""
+        hits = self._hits.get(run)
+        if hits is None:
+            hits = self._hits[run] = [0, 0]
+        hits[0] += 1
+        hits[1] += sent
+        self._used.add(resource_id)
 
     def note(self, answer: Answer, sent: int, *, run: str | None, resource_id: str | None = None) -> None:
         """`sent` body bytes of this answer reached the client; `run` is the id of a `buffy run`, if any."""
@@ -43,6 +53,11 @@ class Ledger:
             self._used.add(resource_id)
 
     def flush(self) -> None:
+        hits, self._hits = self._hits, {}
+        for run, (count, sent) in hits.items():
+            for name in ("total", f"run/{run}") if run else ("total",):
+                self._counts[name].update({"requests": count, "hits": count, "bytes_cache": sent})
+            self._counts["decisions"]["hit"] += count
         counts, self._counts = self._counts, defaultdict(Counter)
         for name, amounts in counts.items():
             self._store.count(name, {key: value for key, value in amounts.items() if value})

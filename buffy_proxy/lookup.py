@@ -28,9 +28,17 @@ class Looked:
     versions: Sequence[Version]
     error: Version | None
     plugins: Plugins
+    stamp: bytes | None = None
 
     def decide(self, now: float) -> rules.Decision:
         return self.plugins.decide(self.request, self.versions, self.error, self.policy, now)
+
+    @property
+    def steady(self) -> bool:
+        """Whether the same request gets the same until the store changes or a version gets stale: no pin that
+        ends, no error response, no plugin that wants to be asked."""
+        asked = self.plugins.deciding or self.plugins.key_hook
+        return not asked and self.error is None and all(v.pinned_until is None for v in self.versions)
 
     def matches(self, version: Version) -> bool:
         """Whether this version answers this request's variant (RFC 9111 §4.1)."""
@@ -46,10 +54,10 @@ def look_up(store: Store, config: Config, request: Request) -> Looked:
     """Reads what the store has for a request; the only reads on the way to a hit are in here."""
     policy = policy_for(config, request.method, request.url)
     key = config.plugins.cache_key(request, policy, store.secret)
-    found = store.versions(key.id)
-    if found:
-        policy = policy_of(config, request, store.resource(key.id))
-    return Looked(request, key, policy, found, store.error_response(key.id), config.plugins)
+    look = store.look(key.id)
+    if look.resource is not None and look.resource.policy is not None and look.versions:
+        policy = policy_of(config, request, look.resource)
+    return Looked(request, key, policy, look.versions, look.error, config.plugins, look.stamp)
 
 
 def policy_of(config: Config, request: Request, resource: Resource | None) -> Policy:

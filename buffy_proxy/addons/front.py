@@ -85,6 +85,11 @@ class Front(asyncio.Protocol):
         self._transport: asyncio.Transport = None  # type: ignore[assignment]
         self._receive: Callable[[bytes], None] = self._plain
         self._buffer = b""
+        self._hot = parts.interceptor.hot
+        self._now = parts.interceptor.cache.now
+        self._key = (
+            b""  # what the bytes of a request do not tell: the tunnel it comes through, and its session
+        )
         self._base = ""  # scheme and authority inside a CONNECT, "" outside
         self._session: Selectors | None = None
         self._connect = b""  # the CONNECT as it came, for mitmproxy to hear again
@@ -160,7 +165,7 @@ class Front(asyncio.Protocol):
             self._receive = self._greeting
             self._greeting(b"")
         elif _STARTS_LIKE_HTTP.match(self._buffer):
-            self._base = f"http://{address_text(self._address)}"
+            self._set_base("http")
             self._receive = self._plain
             self._take_requests()
         else:
@@ -198,7 +203,7 @@ class Front(asyncio.Protocol):
         except ssl.SSLError as error:
             self._tls_failed(error)
             return
-        self._base = f"https://{address_text(self._address)}"
+        self._set_base("https")
         self._write = self._tls.write
         self._receive = self._inside
         self._inside(b"")
@@ -216,6 +221,12 @@ class Front(asyncio.Protocol):
         if self._tls.ended and self._given is None:
             self._transport.close()
 
+    def _set_base(self, scheme: str) -> None:
+        """From now on requests come in origin-form, for this origin."""
+        assert self._session is not None
+        self._base = f"{scheme}://{address_text(self._address)}"
+        self._key = f"{self._base} {self._session!r} ".encode()
+
     def _tls_failed(self, error: ssl.SSLError) -> None:
         """TLS 1.3 clients reject a certificate after the handshake has ended for us."""
         assert self._tls is not None
@@ -230,11 +241,20 @@ class Front(asyncio.Protocol):
     def _take_requests(self) -> None:
         """Answers what can be answered of the buffer, in order."""
         while self._buffer and self._task is None:
+            key = self._key + self._buffer if self._key else self._buffer
+            entry = self._hot.get(key)
+            if entry is not None:
+                answer = self._interceptor.say_again(entry, self._now())
+                if answer is not None:
+                    self._buffer = b""
+                    self._write(answer)
+                    return
+                self._interceptor.hot.drop(key)
             head = parse_request_head(self._buffer)
             if head is None or not head.simple:
                 if not self._take_other(head):
                     return
-            elif not self._answer(head):
+            elif not self._answer(head, key):
                 self._hand_over()
                 return
         if len(self._buffer) > MAX_WAITING and self._reading:
@@ -251,15 +271,23 @@ class Front(asyncio.Protocol):
             self._hand_over()
         return False
 
-    def _answer(self, head: RequestHead) -> bool:
-        """Answers a simple request, or begins to. False: it is mitmproxy's, and nothing was consumed."""
+    def _answer(self, head: RequestHead, key: bytes) -> bool:
+        """Answers a simple request, or begins to. False: it is mitmproxy's, and nothing was consumed. `key`
+        names all that is in the buffer: it may be remembered where that is this request alone."""
         url = self._target_uri(head)
         session = None if url is None else self._session_of(head)
         if url is None or session is None:
             return False
+        alone = head.size == len(self._buffer)
         self._buffer = self._buffer[head.size :]
-        request = self._interceptor.request(session, head, url)
-        if answer := self._interceptor.answer_now(request, session):
+        interceptor = self._interceptor
+        request = interceptor.request(session, head, url)
+        answer = (
+            interceptor.answer_and_remember(request, session, key)
+            if alone
+            else interceptor.answer_now(request, session)
+        )
+        if answer is not None:
             self._write(answer)
         else:
             self._task = self._parts.loop.create_task(self._answer_later(request, session))

@@ -15,6 +15,8 @@ from buffy_proxy.core import fields as f
 from buffy_proxy.core import rules
 from buffy_proxy.core.head import RequestHead
 from buffy_proxy.core.model import Request, Response, Served
+from buffy_proxy.errors import StoreError
+from buffy_proxy.hot import HEAD_MAX, Entry, HotAnswers, entry_of
 from buffy_proxy.ledger import Ledger
 from buffy_proxy.literals import address_text
 from buffy_proxy.selectors import Selectors, parse_proxy_authorization
@@ -37,6 +39,7 @@ class Interceptor:
         self._own = own_addresses
         self._events = config.plugins.events
         self._sessions: dict[str, Selectors] = {}
+        self.hot = HotAnswers()
 
     # -- mitmproxy hooks ----------------------------------------------------------------------------------
     def http_connect(self, flow: http.HTTPFlow) -> None:
@@ -127,11 +130,41 @@ class Interceptor:
         """What a simple request asks the cache."""
         return Request(head.method, url, head.fields, b"", session.group, self._offline(session))
 
-    def answer_now(self, request: Request, session: Selectors) -> bytes | None:
-        """The bytes of a hit that needs no waiting, or None; counted and logged as any other."""
+    def say_again(self, entry: Entry, now: float) -> bytes | None:
+        """The bytes of a hit that was answered before; None where something changed since."""
+        if not entry.made_at <= now < entry.fresh_until:
+            return None
+        try:
+            stamp, content = self.cache.store.peek(entry.resource, entry.digest)
+        except StoreError:
+            return None
+        if stamp != entry.stamp or (content is None) is not (entry.digest is None):
+            return None
+        self.ledger.note_hit(entry.size, entry.session.run, entry.resource_id)
+        if access.isEnabledFor(logging.INFO):
+            status = entry.cache_status(now)
+            access.info("%s %s %d %d %s", entry.method, entry.url, entry.status, entry.size, status)
+        head = entry.head(now)
+        return head if content is None else head + content
+
+    def answer_and_remember(self, request: Request, session: Selectors, key: bytes) -> bytes | None:
+        """As `answer_now`; what may be said again is remembered under the key."""
         answer = self.cache.open_now(request)
         if answer is None:
             return None
+        if answer.stamp is not None and len(key) <= HEAD_MAX and not self._events.wanted("served"):
+            shown = rules.redact_url(request.url, self.cache.store.secret)
+            entry = entry_of(request, answer, self.cache.now(), session, shown)
+            if entry is not None:
+                self.hot.put(key, entry)
+        return self._said(answer, request, session)
+
+    def answer_now(self, request: Request, session: Selectors) -> bytes | None:
+        """The bytes of a hit that needs no waiting, or None; counted and logged as any other."""
+        answer = self.cache.open_now(request)
+        return None if answer is None else self._said(answer, request, session)
+
+    def _said(self, answer: Answer, request: Request, session: Selectors) -> bytes:
         content = answer.content or b""
         self._note(answer, len(content), session, request.method, request.url)
         return b"HTTP/1.1 %d %b\r\n%b\r\n%b" % (

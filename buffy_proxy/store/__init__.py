@@ -95,6 +95,20 @@ class BodyWriter(Protocol):
         """Releases the file handle. The content lives on if add_version() took it; else it is forgotten."""
 
 
+@dataclass(frozen=True, slots=True)
+class Look:
+    """All that a decision about one resource needs, of one moment. `stamp`: see `Store.peek`."""
+
+    versions: Sequence[Version] = ()
+    error: Version | None = None
+    resource: Resource | None = None
+    stamp: bytes | None = None
+
+
+NOTHING = Look()
+"""Where neither a version nor an error response is stored."""
+
+
 class Store(Protocol):
     """Where versions live. `store/index.py` keeps them in LMDB, `store/memory.py` in dicts for tests."""
 
@@ -103,6 +117,9 @@ class Store(Protocol):
 
     # -- reading ------------------------------------------------------------------------------------------
     def resource(self, resource_id: str) -> Resource | None: ...
+
+    def look(self, resource_id: str) -> Look:
+        """The versions, the error response, the resource and its stamp; NOTHING without content."""
 
     def versions(self, resource_id: str) -> Sequence[Version]:
         """All versions of all variants, newest first (by name); () when there are none."""
@@ -126,6 +143,10 @@ class Store(Protocol):
 
     def open_body(self, ref: BodyRef) -> BodyReader:
         """Raises BodyMissing."""
+
+    def peek(self, resource: bytes, digest: bytes | None) -> tuple[bytes | None, bytes | None]:
+        """For hits: the stamp of a resource (by its id), which is another one after each change to its
+        versions, its error response or its policy, by any process; and a content that is kept in-line."""
 
     def usage(self) -> Usage: ...
 

@@ -50,7 +50,7 @@ TOTALS: Final = struct.Struct("<5Q")
 class Databases:
     """The named databases. Times in keys are `records.time_key`, seq is 8 bytes big-endian, ids are ASCII.
 
-    meta      format, secret, totals
+    meta      format, secret, totals, stamps (records.STAMPS: what changed when, by hash of the id)
     resources id → resource record
     order     seq → id                        groups  group digest + seq → id
     versions  id NUL name → version record    due     refresh_at + id NUL name → ""

@@ -17,11 +17,21 @@ import lmdb
 
 from buffy_proxy.core.model import BodyRef, CacheKey, Resource, Retention, Version
 from buffy_proxy.errors import BodyMissing, NotFound, StoreError, StoreFull, StoreUnusable
-from buffy_proxy.store import BodyReader, BodyWriter, Due, Outcome, Usage, leftovers, ops
+from buffy_proxy.store import (
+    NOTHING,
+    BodyReader,
+    BodyWriter,
+    Due,
+    Look,
+    Outcome,
+    Usage,
+    leftovers,
+    ops,
+)
 from buffy_proxy.store.bodies import INLINE_LIMIT, BodyFiles, MemoryReader, Spool
 from buffy_proxy.store.env import TOTALS, Index, open_index
 from buffy_proxy.store.evict import LOW_MARK, Collection, Evicted
-from buffy_proxy.store.records import decode_resource, decode_version, key_time
+from buffy_proxy.store.records import STAMP_SIZE, decode_resource, decode_version, key_time, stamp_at
 from buffy_proxy.store.tx import SEQ, Tx, document_key, group_prefix, id_key, read_versions, version_key
 from buffy_proxy.store.writer import Again, Operation, Trouble, Writer
 
@@ -198,6 +208,35 @@ class LmdbStore:
         if content is not None:
             return MemoryReader(content)
         return self._files.open(digest, ref.size)
+
+    @_reads
+    def look(self, resource_id: str) -> Look:
+        index, rid = self._use(), id_key(resource_id)
+        if rid is None:
+            return NOTHING
+        db = index.db
+        with index.env.begin() as txn:
+            versions = read_versions(txn, db.versions, resource_id)
+            error = txn.get(rid, db=db.errors)
+            if not versions and error is None:
+                return NOTHING
+            record = txn.get(rid, db=db.resources)
+            stamps = txn.get(b"stamps", db=db.meta)
+        at = stamp_at(rid)
+        return Look(
+            versions,
+            None if error is None else decode_version(resource_id, "", error),
+            None if record is None else decode_resource(resource_id, record).resource,
+            None if stamps is None else stamps[at : at + STAMP_SIZE],
+        )
+
+    def peek(self, resource: bytes, digest: bytes | None) -> tuple[bytes | None, bytes | None]:
+        index = self._use()
+        with index.env.begin() as txn:
+            content = None if digest is None else txn.get(digest, db=index.db.inline)
+            stamps = txn.get(b"stamps", db=index.db.meta)
+        at = stamp_at(resource)
+        return None if stamps is None else stamps[at : at + STAMP_SIZE], content
 
     @_reads
     def usage(self) -> Usage:

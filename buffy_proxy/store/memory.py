@@ -18,7 +18,7 @@ from typing import Any, TypeVar
 from buffy_proxy.core.model import BodyRef, CacheKey, Resource, Retention, Version
 from buffy_proxy.core.versions import retained, same_variant
 from buffy_proxy.errors import BodyMissing, BuffyError, NotFound, StoreError, StoreUnusable
-from buffy_proxy.store import BodyReader, BodyWriter, Due, Outcome, Usage
+from buffy_proxy.store import NOTHING, BodyReader, BodyWriter, Due, Look, Outcome, Usage
 from buffy_proxy.store.bodies import BodyFiles, MemoryReader, Spool
 from buffy_proxy.store.evict import LOW_MARK, protected
 from buffy_proxy.store.ops import TOUCH_STEP_S, name_among, renew
@@ -38,6 +38,7 @@ class MemoryStore:
         self._resources: dict[str, Resource] = {}
         self._versions: dict[str, dict[str, Version]] = {}
         self._errors: dict[str, Version] = {}
+        self._writes = 0
         self._content: dict[str, bytes] = {}
         self._trashed_at: dict[str, float] = {}
         self._counters: dict[str, dict[str, int]] = {}
@@ -87,6 +88,16 @@ class MemoryStore:
             raise BodyMissing(f"the body {ref.digest} is not there")
         return MemoryReader(content)
 
+    def look(self, resource_id: str) -> Look:
+        with self._lock:
+            versions, error = self.versions(resource_id), self.error_response(resource_id)
+            stamp, _ = self.peek(resource_id.encode(), None)
+            return Look(versions, error, self.resource(resource_id), stamp) if versions or error else NOTHING
+
+    def peek(self, resource: bytes, digest: bytes | None) -> tuple[bytes | None, bytes | None]:
+        content = None if digest is None else self._content.get(digest.hex())
+        return self._writes.to_bytes(8, "big"), content
+
     def usage(self) -> Usage:
         with self._lock:
             live = self._content.keys() - self._trashed_at.keys()
@@ -118,6 +129,7 @@ class MemoryStore:
             try:
                 if self._closed:
                     raise StoreUnusable("the store was closed")
+                self._writes += 1
                 future.set_result(run())
             except BuffyError as error:
                 future.set_exception(error)

@@ -16,6 +16,7 @@ from __future__ import annotations
 import json
 import math
 import struct
+import zlib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Final
@@ -226,3 +227,17 @@ def _complaint(resource_id: str, name: str, form: int | None) -> str:
     if form is not None and form > RECORD_FORMAT:
         return f"{what} was written by a newer Buffy (record format {form}); use that one"
     return f"the record of {what} is damaged; `buffy store check --repair` drops it"
+
+
+# -- stamps -------------------------------------------------------------------------------------------------
+
+STAMP_SIZE: Final = 4
+STAMPS: Final = 448
+STAMPS_SIZE: Final = STAMPS * STAMP_SIZE
+"""One value of the database `meta`, which every write changes anyway: noting a change needs no other page, and
+deleting on a full disk none that is not there. Resources share stamps, by hash of their id."""
+
+
+def stamp_at(rid: bytes) -> int:
+    """Where the stamp of a resource begins."""
+    return zlib.crc32(rid) % STAMPS * STAMP_SIZE

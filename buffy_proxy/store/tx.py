@@ -18,6 +18,8 @@ from buffy_proxy.store.bodies import BodyFiles, Spool
 from buffy_proxy.store.env import TOTALS, Index
 from buffy_proxy.store.records import (
     REFRESH_AT_AT,
+    STAMP_SIZE,
+    STAMPS_SIZE,
     Entry,
     body_of,
     decode_resource,
@@ -25,6 +27,7 @@ from buffy_proxy.store.records import (
     encode_resource,
     encode_version,
     get_time,
+    stamp_at,
     time_key,
 )
 
@@ -80,6 +83,19 @@ class Tx:
         self.db = index.db
         self.files = files
         self.placed: list[bytes] = []
+        self._changed: set[bytes] = set()
+
+    # -- stamps ---------------------------------------------------------------------------------------------
+
+    def stamp_changed(self) -> None:
+        """At the end of an operation: what was decided from these resources must be decided anew. Ids of
+        write transactions never come again."""
+        if self._changed:
+            stamps = bytearray(self.txn.get(b"stamps", db=self.db.meta) or bytes(STAMPS_SIZE))
+            for rid in self._changed:
+                at = stamp_at(rid)
+                stamps[at : at + STAMP_SIZE] = self.txn.id().to_bytes(8, "big")[-STAMP_SIZE:]
+            self.txn.put(b"stamps", bytes(stamps), db=self.db.meta)
 
     # -- totals and room ------------------------------------------------------------------------------------
 
@@ -106,7 +122,9 @@ class Tx:
         return None if record is None else decode_resource(resource_id, record)
 
     def put_entry(self, entry: Entry) -> None:
-        self.txn.put(entry.resource.id.encode(), encode_resource(entry), db=self.db.resources)
+        rid = entry.resource.id.encode()
+        self._changed.add(rid)
+        self.txn.put(rid, encode_resource(entry), db=self.db.resources)
 
     def ensure_entry(self, key: CacheKey, now: float) -> Entry:
         """The resource of `key`, created if need be. Raises StoreError for an id that cannot be a key."""
@@ -138,6 +156,7 @@ class Tx:
             return
         self.txn.delete(time_key(entry.lru_at) + rid, db=self.db.lru)
         if drop or (entry.resource.policy is None and not entry.resource.info):
+            self._changed.add(rid)
             self.txn.delete(rid, db=self.db.resources)
             self.txn.delete(SEQ.pack(entry.seq), db=self.db.order)
             self.txn.delete(group_prefix(entry.resource.key.group) + SEQ.pack(entry.seq), db=self.db.groups)
@@ -172,6 +191,7 @@ class Tx:
             self.add_totals(versions=1)
 
     def put_record(self, key: bytes, record: bytes, old: bytes | None) -> None:
+        self._changed.add(key.partition(b"\0")[0])
         before = None if old is None else get_time(old, REFRESH_AT_AT)
         after = get_time(record, REFRESH_AT_AT)
         if before != after:
@@ -186,6 +206,7 @@ class Tx:
 
     def drop_version(self, version: Version, now: float) -> None:
         key = version_key(version.resource_id, version.name)
+        self._changed.add(version.resource_id.encode())
         self.txn.delete(key, db=self.db.versions)
         self._unplan(key or b"", version.refresh_at)
         self.add_totals(versions=-1)
@@ -196,12 +217,14 @@ class Tx:
     def put_error(self, version: Version, now: float) -> None:
         rid = version.resource_id.encode()
         self.drop_error(rid, now)
+        self._changed.add(rid)
         self.txn.put(rid, encode_version(version), db=self.db.errors)
         self.txn.put(time_key(version.fresh_until) + rid, b"", db=self.db.stale)
 
     def drop_error(self, rid: bytes, now: float) -> bool:
         if (record := self.txn.pop(rid, db=self.db.errors)) is None:
             return False
+        self._changed.add(rid)
         self.txn.delete(time_key(get_time(record, 0) or 0.0) + rid, db=self.db.stale)
         self.unref_body(body_of(record)[0], now)
         return True

@@ -171,6 +171,7 @@ class Writer:
         tx = Tx(child, self._index, self._files)
         try:
             result = operation.run(tx)
+            tx.stamp_changed()
             child.commit()
         except Exception as error:
             child.abort()

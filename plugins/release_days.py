@@ -231,10 +231,10 @@ def parsed(text: str, year: int) -> date | None:
 
 
 def days_from(named: frozenset[str], start: date) -> list[date]:
-    """The named days from `start` on, in order; those of every year for nine years."""
+    """The named days in order; those of every year from that of `start` on, for nine years."""
     years = range(start.year, start.year + SEARCHED_YEARS)
     found = {parsed(text, year) for text in named for year in (years if len(text) == 5 else (0,))}
-    return sorted(day for day in found if day is not None and day >= start)
+    return sorted(day for day in found if day is not None)
 
 
 def is_a(kind: str, day: date, holidays: frozenset[str]) -> bool:

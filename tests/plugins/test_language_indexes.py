@@ -65,10 +65,10 @@ SHAPES = [
     ("/3/b/bit", "crates", "index"),
     ("/crates/serde/serde-1.0.215.crate", "crates", "file"),
     ("/api/v1/crates/serde/1.0.215/download", "crates", "file"),
-    ("/golang.org/x/text/@v/list", "go", "index"),
-    ("/golang.org/x/text/@latest", "go", "index"),
-    ("/golang.org/x/text/@v/v0.20.0.zip", "go", "file"),
-    ("/golang.org/x/text/@v/v0.20.0.mod", "go", "file"),
+    ("/example.org/x/text/@v/list", "go", "index"),
+    ("/example.org/x/text/@latest", "go", "index"),
+    ("/example.org/x/text/@v/v0.20.0.zip", "go", "file"),
+    ("/example.org/x/text/@v/v0.20.0.mod", "go", "file"),
     ("/src/contrib/PACKAGES.gz", "cran", "index"),
     ("/src/contrib/dplyr_1.1.4.tar.gz", "cran", "file"),
     ("/src/contrib/Archive/dplyr/dplyr_1.0.0.tar.gz", "cran", "file"),
@@ -107,12 +107,12 @@ SHAPES = [
     ("/api/cargo/acme/index/2/io", "crates", "index"),
     ("/to/ki/tokio-util", "crates", "index"),
     ("/api/v1/crates/serde/1.0.215/download", "crates", "file"),
-    ("/golang.org/x/text/@v/master.info", "go", "index"),
-    ("/golang.org/x/text/@v/v0.20.info", "go", "index"),
+    ("/example.org/x/text/@v/master.info", "go", "index"),
+    ("/example.org/x/text/@v/v0.20.info", "go", "index"),
     ("/github.com/!azure/x/@v/v1.2.3-0.20241125101112-0123456789ab.zip", "go", "file"),
     ("/github.com/x/y/@v/v2.0.0+incompatible.mod", "go", "file"),
     ("/sumdb/sum.example.org/latest", "go", "index"),
-    ("/sumdb/sum.example.org/lookup/golang.org/x/text@v0.20.0", "go", "file"),
+    ("/sumdb/sum.example.org/lookup/example.org/x/text@v0.20.0", "go", "file"),
     ("/sumdb/sum.example.org/tile/8/0/x010/x123/456", "go", "file"),
     ("/sumdb/sum.example.org/tile/8/data/x010/123.p/56", "go", "file"),
     ("/cran/bin/macosx/big-sur-arm64/contrib/4.4/dplyr_1.1.4.tgz", "cran", "file"),
@@ -323,11 +323,25 @@ def test_with_pip_itself(origin: Origin, buffy_factory: BuffyFactory, tmp_path: 
         "/simple/acme/", f"<a href='{file.url}'>{name}</a>".encode(), {"Content-Type": "text/html"}
     )
     for target in (tmp_path / "first", tmp_path / "second"):
-        options = ["--isolated", "--no-cache-dir", "--disable-pip-version-check", "--no-deps"]
-        where = ["--index-url", origin.url("/simple/"), "--proxy", buffy.proxy_url, "-d", str(target)]
-        done = buffy.cli(
-            "run", "--", sys.executable, "-m", "pip", "download", *options, *where, "acme", timeout_s=120
-        )
+        options = [
+            "--isolated",
+            "--no-cache-dir",
+            "--disable-pip-version-check",
+            "--no-deps",
+            "-d",
+            str(target),
+        ]
+        command = [
+            sys.executable,
+            "-m",
+            "pip",
+            "download",
+            "--index-url",
+            origin.url("/simple/"),
+            *options,
+            "acme",
+        ]
+        done = buffy.cli("run", "--proxy-loopback", "--", *command, timeout_s=120)
         assert done.returncode == 0, done.stdout + done.stderr
         assert (target / name).read_bytes() == content
     assert index.requests[0].get("cache-control") == "max-age=0"

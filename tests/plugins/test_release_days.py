@@ -73,6 +73,8 @@ RELEASES = [
     ("", {"dates": ["2026-12-24", "11-30"]}, "2026-11-30T09:00:00Z", "2026-12-24T09:00:00Z"),
     ("25", {"zone": "Europe/Berlin", "time": "02:30"}, "2026-10-01T00:00:00Z", "2026-10-25T00:30:00Z"),
     ("30", {"zone": "Pacific/Apia"}, "2011-12-30T12:00:00Z", "2011-12-30T19:00:00Z"),  # skipped
+    ("", {"zone": "Pacific/Apia", "dates": ["12-30"]}, "2011-12-30T12:00:00Z", "2011-12-30T19:00:00Z"),
+    ("last day", {"shift": "next"}, "2026-11-01T12:00:00Z", "2026-11-02T09:00:00Z"),
     ("1", {"zone": "Pacific/Kiritimati", "time": "00:00"}, "2026-11-15T00:00:00Z", "2026-11-30T10:00:00Z"),
     ("1", {"zone": "Pacific/Pago_Pago", "time": "23:59"}, "2026-12-02T10:00:00Z", "2026-12-02T10:59:00Z"),
 ]  # fmt: skip
@@ -117,11 +119,18 @@ def test_a_late_release_is_looked_for(came: str, confirmed: str, expected: str) 
     assert ("late" in plan.reason) == expected.startswith("2026-12-01T09:") ^ (expected == RELEASE)
 
 
+def test_the_next_release_ends_the_wait_for_a_late_one() -> None:
+    strategy = make("release_days", day="every day", retry_seconds=1800, late_seconds=86400)
+    version = make_version(at="2026-11-24T10:00:00Z", validated_at="2026-11-26T08:50:00Z")
+    assert utc_text(strategy.plan(version, version.validated_at, "").fresh_until) == "2026-11-26T09:00:00Z"
+
+
 HOURS = [
     ("2026-11-25T10:00:00Z", "2026-11-25T11:00:00Z"),  # Wednesday, open
     ("2026-11-25T17:30:00Z", "2026-11-25T18:00:00Z"),  # once more when it closes
     ("2026-11-25T18:00:00Z", "2026-11-26T08:00:00Z"),
     ("2026-11-25T05:00:00Z", "2026-11-25T08:00:00Z"),
+    ("2026-11-25T08:00:00Z", "2026-11-25T09:00:00Z"),  # it has just opened
     ("2026-11-27T18:00:01Z", "2026-11-30T08:00:00Z"),  # over the weekend
     ("2026-12-24T20:00:00Z", "2026-12-28T08:00:00Z"),  # Christmas, then a weekend
 ]
@@ -161,8 +170,9 @@ def test_business_hours_through_summer_time(at: str, expected: str) -> None:
 
 
 def test_business_hours_around_the_clock() -> None:
-    strategy = make("business_hours", opens="00:00", closes="00:00", seconds=86400 * 2)
-    assert until(strategy, "2026-11-25T10:00:00Z") == "2026-11-26T00:00:00Z"
+    strategy = make("business_hours", opens="00:00", closes="00:00")
+    assert until(strategy, "2026-11-25T10:00:00Z") == "2026-11-25T11:00:00Z"
+    assert until(strategy, "2026-11-25T23:30:00Z") == "2026-11-26T00:00:00Z"
     assert until(strategy, "2026-11-28T00:00:00Z") == "2026-11-30T00:00:00Z"
 
 

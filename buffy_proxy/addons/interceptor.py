@@ -41,6 +41,8 @@ class Interceptor:
     # -- mitmproxy hooks ----------------------------------------------------------------------------------
     def http_connect(self, flow: http.HTTPFlow) -> None:
         refusal = self._identify(flow)
+        if refusal is None and self.config.reverse:
+            refusal = _refuse(405, "this is a reverse proxy; it opens no tunnels")
         if refusal is not None:
             flow.response = _to_mitmproxy(refusal)
         else:
@@ -99,6 +101,13 @@ class Interceptor:
             data.server.error = "Buffy is offline for this client"
         elif address is not None and (address[0], address[1]) in self._own:
             data.server.error = "the destination is this proxy itself"
+
+    def retarget(self, request: http.Request) -> None:
+        """A reverse proxy has one origin, whatever authority the client names (RFC 9110 §7.4 lets it). CONNECT
+        is left alone, and refused later."""
+        if self.config.reverse and request.method != "CONNECT":
+            scheme, host, port = f.origin_of(self.config.reverse)
+            request.data.scheme, request.data.host, request.data.port = scheme.encode(), host.strip("[]"), port
 
     # -- for the layers -----------------------------------------------------------------------------------
     def is_upgrade(self, flow: http.HTTPFlow) -> bool:

@@ -123,7 +123,8 @@ class Cache:
         all the same. Raises BodyMissing."""
         now = self._clock()
         status = forwarded or f.cache_status(hit=True, ttl=version.fresh_until - now, detail=detail)
-        fields = rules.answer_fields(version, now, status, replay_cookies=bool(looked.key.partition))
+        replay = bool(looked.key.partition) or looked.policy.replay_set_cookie
+        fields = rules.answer_fields(version, now, status, replay_cookies=replay)
         return serving.from_store(self.store, looked.request, version, fields, status)
 
     # -- one request to the origin for all who wait -------------------------------------------------------
@@ -295,10 +296,21 @@ class Cache:
             get = Request("GET", url, request.fields, group=request.group)
             try:
                 looked = look_up(self.store, self.config, get)
-                if looked.policy.strategy.obeys_origin and (looked.versions or looked.error):
+                if not looked.policy.strategy.obeys_origin:
+                    continue
+                coming = self._outdate(looked.key.id)
+                if looked.versions or looked.error or coming:
                     await asyncio.wrap_future(self.store.invalidate(looked.key.id))
             except StoreError as error:
                 log.error("cannot invalidate %s: %s", rules.redact_url(url, self.store.secret), error)
+
+    def _outdate(self, key_id: str) -> bool:
+        """A response that is still on its way was asked for before the resource changed: it is stored, but
+        must be validated as well. Gives whether there is one."""
+        flight = self.flights.get(key_id)
+        if flight is not None:
+            flight.outdated = True
+        return flight is not None
 
     # -- background work ----------------------------------------------------------------------------------
     async def renew(self, resource: Resource, version: Version) -> Failed | None:

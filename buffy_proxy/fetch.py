@@ -222,6 +222,8 @@ class Fetcher:
             if spool.ref is not None and _intact(origin.head, spool.ref):
                 version = replace(draft, body=spool.ref)
                 flight.result = await self._keep(errand, version, verdict, spool)
+                if flight.outdated:
+                    await asyncio.wrap_future(self._store.invalidate(looked.key.id))
         finally:
             pump.cancel()
             flight.when_left(spool.release)

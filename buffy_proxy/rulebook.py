@@ -56,6 +56,7 @@ def dump_rule(rule: Rule) -> dict[str, Any]:
         "ignore_query": list(policy.ignore_query),
         "methods": sorted(policy.methods),
         "shared": policy.shared,
+        "replay_set_cookie": policy.replay_set_cookie,
     }
 
 
@@ -92,6 +93,7 @@ _READERS: Mapping[str, Callable[[object], Any]] = {
     "ignore_query": literals.texts,
     "methods": _methods,
     "shared": literals.boolean,
+    "replay_set_cookie": literals.boolean,
 }
 
 
@@ -115,6 +117,7 @@ def _read_rule(
         ignore_query=found.get("ignore_query", ()),
         methods=found.get("methods", SAFE_METHODS),
         shared=found.get("shared", False),
+        replay_set_cookie=found.get("replay_set_cookie", False),
         source=f'rule {number} ("{found["match"]}")',
     )
     return Rule(found["match"], policy)

@@ -14,6 +14,12 @@ WAYS = ("reverse", "forward", "connect", "tls")
 
 CONFIG = """
 log_level = "warning"
+
+[[rule]]
+match = "**"
+strategy = "http"
+shared = true
+replay_set_cookie = true
 """
 """What the suite needs that is no default; docs/http-semantics.md says why."""
 

@@ -17,6 +17,7 @@ class Policy:
     ignore_query  fnmatch patterns of query parameters that leave the cache key ("utm_*")
     methods       which methods may be answered from the store; others are forwarded
     shared        True: credentials do not partition the key (only where a rule says so)
+    replay_set_cookie  True: Set-Cookie of a stored response goes to whoever gets it (only where a rule says so)
     source        for humans: `rule 2 ("https://…/**")`, `default`, `order`
     """
 
@@ -25,4 +26,5 @@ class Policy:
     ignore_query: tuple[str, ...] = ()
     methods: frozenset[str] = SAFE_METHODS
     shared: bool = False
+    replay_set_cookie: bool = False
     source: str = "default"

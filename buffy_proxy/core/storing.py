@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from buffy_proxy.core.fields import ANY, directives, first, vary_names
-from buffy_proxy.core.freshness import HEURISTIC_STATUS, explicit_lifetime, initial_age
+from buffy_proxy.core.freshness import HEURISTIC_STATUS, explicit_lifetime, initial_age, lifetime
 from buffy_proxy.core.model import CacheKey, Request, Response
 from buffy_proxy.core.policy import Policy
 
@@ -64,6 +64,8 @@ UNDERSTOOD: Final = HEURISTIC_STATUS - {206} | {302, 303, 307}
 
 _UNREPEATABLE: Final = frozenset({401, 407, 412, 416, 421, 425, 428, 429, 431, 511})
 """Errors about this one request, or that must never be stored (RFC 6585, RFC 8470 §5.2)."""
+
+HEURISTIC_ERROR_MAX_S: Final = 300.0
 
 _SHARED_LEAVE: Final = frozenset({"public", "must-revalidate", "s-maxage"})
 """Response directives that let a shared cache keep what was asked for with Authorization (RFC 9111 §3.5)."""
@@ -145,8 +147,10 @@ def is_whole(request: Request, response: Response) -> bool:
 
 
 def _error(x: _Exchange) -> StoreError | DoNotStore:
-    """An error is repeated only as long as the origin itself says (RFC 9111 §4.2.1)."""
-    explicit = explicit_lifetime(x.response.fields, x.now)
-    seconds = explicit[0] if explicit is not None and "no-cache" not in x.said else 0.0
+    """An error is repeated as long as the origin itself says (RFC 9111 §4.2.1); where it only gives a
+    Last-Modified (§4.2.2), for minutes at most, since what is missing today is there tomorrow."""
+    seconds, _ = lifetime(x.status, x.response.fields, x.now)
+    if not x.explicit:
+        seconds = min(seconds, HEURISTIC_ERROR_MAX_S)
     until = x.now + seconds - initial_age(x.response.fields, x.now, x.now)
     return StoreError(until) if until > x.now else DoNotStore(f"an error ({x.status}) is never a version")

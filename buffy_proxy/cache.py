@@ -93,6 +93,8 @@ class Cache:
             if isinstance(decision, rules.Serve) and decision.version.body.size <= READ_SIZE:
                 answer = self._serve(looked, decision.version, detail=decision.detail)
                 if answer.stream is None:
+                    if decision.renew:
+                        self._renew_behind(looked, decision.version)
                     return answer
                 answer.close()
         except StoreError:
@@ -104,6 +106,8 @@ class Cache:
     async def _answer(self, looked: Looked, decision: rules.Decision) -> Answer:
         match decision:
             case rules.Serve() as serve:
+                if serve.renew:
+                    self._renew_behind(looked, serve.version)
                 try:
                     return self._serve(looked, serve.version, detail=serve.detail)
                 except StoreError as error:
@@ -136,6 +140,13 @@ class Cache:
         )
         answer = await self._ride(flight, looked, asking, collapsed=not leads)
         return answer or await self._alone(looked, asking)
+
+    def _renew_behind(self, looked: Looked, version: Version) -> None:
+        """Validates while the client has its answer already (RFC 5861 §3): one request at a time."""
+        plan = looked.policy.strategy.plan(version, self._clock(), looked.key.url)
+        asking = rules.Validate(version, plan.renewal, "stale", "stale-while-revalidate")
+        errand = Errand(looked, asking)
+        self.flights.join(looked.key.id, lambda flight: self._fetcher.lead(flight, errand), kept=True)
 
     async def _alone(self, looked: Looked, asking: Asking) -> Answer:
         flight = self.flights.solo(lambda flight: self._fetcher.lead(flight, Errand(looked, asking)))

@@ -144,6 +144,9 @@ class Fetcher:
                     await self._ask(flight, replace(errand, asking=forward))
                     return
                 freshened = rules.freshen(validating, origin.head, requested_at, received_at)
+                if errand.looked.policy.strategy.obeys_origin:
+                    fields = rules.without_named(freshened.fields, errand.looked.policy.targets)
+                    freshened = replace(freshened, fields=fields)
                 await self._confirm(flight, errand, freshened, origin)
             elif failed := self.as_failure(errand.looked, origin.head):
                 flight.resolve(failed)
@@ -231,6 +234,8 @@ class Fetcher:
     def _draft(self, errand: Errand, coming: _Coming) -> Version:
         looked, origin = errand.looked, coming.origin
         fields = f.end_to_end(origin.head.fields)
+        if looked.policy.strategy.obeys_origin:
+            fields = rules.without_named(fields, looked.policy.targets)
         if coming.request.url != looked.request.url:
             # The representation is that of the redirect's target (RFC 9110 §8.7); its URL may be signed.
             url = rules.redact_url(coming.request.url, self._store.secret)

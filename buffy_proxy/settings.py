@@ -35,6 +35,8 @@ SETTINGS: Mapping[str, Callable[[object], Any]] = {
     "max_request_body": literals.size,
     "upstream_proxy": literals.proxy_url,
     "log_level": literals.log_level,
+    "http.targets": literals.texts,
+    "http.strict": literals.boolean,
     "refresh.downloads": literals.integer(1),
     "refresh.per_host": literals.integer(1),
     "refresh.jitter": literals.share,

@@ -45,8 +45,10 @@ def render(tests: Mapping[str, Test], judged: Judged) -> str:
 
 def _words(words: Mapping[str, str]) -> str:
     """One word where all ways agree."""
-    return next(iter(words.values())) if len(set(words.values())) == 1 else ",".join(
-        f"{way}={word}" for way, word in words.items()
+    return (
+        next(iter(words.values()))
+        if len(set(words.values())) == 1
+        else ",".join(f"{way}={word}" for way, word in words.items())
     )
 
 

@@ -1,4 +1,4 @@
-"""`python -m conformance.run`: runs the suite, prints counts, and fails if they are not those of results.txt."""
+"""`python -m conformance.run`: runs the suite, and fails if the counts are not those of results.txt."""
 
 from __future__ import annotations
 

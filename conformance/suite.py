@@ -43,7 +43,7 @@ class Test:
 
 
 def install() -> None:
-    """Once; npm's ordinary client with its own configuration. Raises FileNotFoundError without node or npm."""
+    """Once; npm's ordinary client with its own configuration. FileNotFoundError without node or npm."""
     for program in ("node", "npm"):
         if shutil.which(program) is None:
             raise FileNotFoundError(f"{program} is not installed; the suite needs it")

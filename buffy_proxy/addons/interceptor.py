@@ -103,11 +103,15 @@ class Interceptor:
             data.server.error = "the destination is this proxy itself"
 
     def retarget(self, request: http.Request) -> None:
-        """A reverse proxy has one origin, whatever authority the client names (RFC 9110 §7.4 lets it). CONNECT
-        is left alone, and refused later."""
+        """A reverse proxy has one origin, whatever authority the client names (RFC 9110 §7.4 lets it).
+        CONNECT is left alone, and refused later."""
         if self.config.reverse and request.method != "CONNECT":
             scheme, host, port = f.origin_of(self.config.reverse)
-            request.data.scheme, request.data.host, request.data.port = scheme.encode(), host.strip("[]"), port
+            request.data.scheme, request.data.host, request.data.port = (
+                scheme.encode(),
+                host.strip("[]"),
+                port,
+            )
 
     # -- for the layers -----------------------------------------------------------------------------------
     def is_upgrade(self, flow: http.HTTPFlow) -> bool:

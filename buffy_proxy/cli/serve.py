@@ -27,9 +27,7 @@ def serve(
     config: Annotated[Path | None, talk.CONFIG] = None,
     reverse: Annotated[
         str | None,
-        typer.Option(
-            "--reverse", metavar="URL", help="Be a reverse proxy: all requests go to this origin."
-        ),
+        typer.Option("--reverse", metavar="URL", help="Be a reverse proxy: all requests go to this origin."),
     ] = None,
     offline: Annotated[
         bool | None, typer.Option("--offline", help="Answer from the store only.", show_default=False)

@@ -17,7 +17,7 @@ class Policy:
     ignore_query  fnmatch patterns of query parameters that leave the cache key ("utm_*")
     methods       which methods may be answered from the store; others are forwarded
     shared        True: credentials do not partition the key (only where a rule says so)
-    replay_set_cookie  True: Set-Cookie of a stored response goes to whoever gets it (only where a rule says so)
+    replay_set_cookie  True: a stored Set-Cookie goes to whoever gets the response (only where a rule says so)
     source        for humans: `rule 2 ("https://…/**")`, `default`, `order`
     """
 
@@ -28,3 +28,13 @@ class Policy:
     shared: bool = False
     replay_set_cookie: bool = False
     source: str = "default"
+
+    @property
+    def targets(self) -> tuple[str, ...]:
+        """The targeted fields that count for this resource (RFC 9213); none under most strategies."""
+        return getattr(self.strategy, "targets", ())
+
+    @property
+    def strict(self) -> bool:
+        """Whether stale answers need the origin's leave even when it fails."""
+        return getattr(self.strategy, "strict", False)

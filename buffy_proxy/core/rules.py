@@ -50,6 +50,7 @@ from buffy_proxy.core.keys import (
 from buffy_proxy.core.messages import answer_fields, forward_fields, invalidated_urls, redirected
 from buffy_proxy.core.model import CacheKey, Request, Version
 from buffy_proxy.core.policy import Policy
+from buffy_proxy.core.said import forbids, said, without_named
 from buffy_proxy.core.storing import DoNotStore, Storability, Store, StoreError, is_whole, storability
 from buffy_proxy.core.strategies import Renewal
 from buffy_proxy.core.versions import matches, prefer_pinned
@@ -95,6 +96,7 @@ __all__ = [
     "redact_url",
     "redirected",
     "storability",
+    "without_named",
     "without_secrets",
 ]
 
@@ -105,11 +107,12 @@ __all__ = [
 @dataclass(frozen=True, slots=True)
 class Serve:
     """Answer with this version without asking. `stale`: past its `fresh_until`; `detail`: for Cache-Status,
-    "" for a plain hit."""
+    "" for a plain hit; `renew`: and ask the origin in the background (RFC 5861 §3)."""
 
     version: Version
     stale: bool
     detail: str
+    renew: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -180,6 +183,8 @@ def _from_store(
                 return Serve(version, False, "")
             if _within_max_stale(request, version, policy, now):
                 return Serve(version, True, "max-stale in the request")
+            if _while_revalidating(version, policy, now):
+                return Serve(version, True, "stale-while-revalidate", renew=True)
     if error is not None and _error_answers(request, error, policy, now):
         return _repeat_error(request, version, error, policy, now)
     if version is not None and not policy.strategy.obeys_origin and _only_if_cached(request):
@@ -244,6 +249,7 @@ class _Ask:
     request: Request
     asked: Mapping[str, str | None]
     version: Version
+    policy: Policy
     now: float
 
     def seconds(self, name: str) -> int | None:
@@ -253,7 +259,7 @@ class _Ask:
 
 def _too_old(ask: _Ask) -> bool:
     limit = ask.seconds("max-age")
-    if limit is None or "immutable" in directives(ask.version.fields):
+    if limit is None or "immutable" in said(ask.version.fields, ask.policy.targets):
         return False
     return current_age(ask.version, ask.now) > limit
 
@@ -288,7 +294,7 @@ def _objection(request: Request, version: Version, policy: Policy, now: float) -
     """Why the client wants this version validated although it may be fresh; None: it does not."""
     if not policy.strategy.obeys_origin or _DEMANDING.isdisjoint(names(request.fields)):
         return None
-    ask = _Ask(request, directives(request.fields), version, now)
+    ask = _Ask(request, directives(request.fields), version, policy, now)
     return next((why for _, objects, why in _OBJECTIONS if objects(ask)), None)
 
 
@@ -300,30 +306,55 @@ def _within_max_stale(request: Request, version: Version, policy: Policy, now: f
     """§5.2.1.2: the client takes a stale answer, unless the origin forbids it (§4.2.4) or it was
     invalidated."""
     asked = directives(request.fields)
-    if (
-        "max-stale" not in asked
-        or not policy.strategy.obeys_origin
-        or _FORBID_STALE & directives(version.fields).keys()
-    ):
+    if "max-stale" not in asked or not policy.strategy.obeys_origin or _stale_is_forbidden(version, policy):
         return False
     limit = float("inf") if asked["max-stale"] is None else delta_seconds(asked["max-stale"])
     return limit is not None and version.fresh_until > float("-inf") and now - version.fresh_until <= limit
 
 
-_FORBID_STALE: Final = frozenset({"must-revalidate", "no-cache", "proxy-revalidate", "s-maxage"})
-"""Response directives that forbid a shared cache to answer stale (§4.2.4, §5.2.2)."""
+_FORBID_STALE: Final = frozenset({"must-revalidate", "proxy-revalidate", "s-maxage"})
+"""Response directives that, like an unqualified no-cache, forbid a shared cache to answer stale (§4.2.4,
+§5.2.2)."""
+
+
+def _stale_is_forbidden(version: Version, policy: Policy) -> bool:
+    directives = said(version.fields, policy.targets)
+    return forbids(directives, "no-cache") or not _FORBID_STALE.isdisjoint(directives)
+
+
+def _while_revalidating(version: Version, policy: Policy, now: float) -> bool:
+    """RFC 5861 §3, unless it was invalidated or stale answers are forbidden."""
+    return (
+        policy.strategy.obeys_origin
+        and _within("stale-while-revalidate", said(version.fields, policy.targets), version, now)
+        and not _stale_is_forbidden(version, policy)
+    )
+
+
+def _within(name: str, directives: Mapping[str, str | None], version: Version, now: float) -> bool:
+    """Whether the version is stale for no longer than the directive says."""
+    seconds = delta_seconds(directives.get(name))
+    return (
+        seconds is not None and version.fresh_until > float("-inf") and now - version.fresh_until <= seconds
+    )
 
 
 def may_serve_stale(request: Request, version: Version, policy: Policy, now: float) -> bool:
     """Whether the version may answer although the origin could not be asked. Buffy's promise goes beyond
-    stale-if-error (RFC 5861): yes, unless under a strategy that obeys the origin the response forbids it.
+    stale-if-error (RFC 5861): yes, unless under a strategy that obeys the origin the response forbids it, or
+    the strategy is strict and neither side allows it.
 
     A pin or offline mode says so explicitly. While still fresh, only no-cache forbids.
     """
     if not policy.strategy.obeys_origin or request.offline or version.pinned(now):
         return True
-    forbidden = frozenset({"no-cache"}) if now < version.fresh_until else _FORBID_STALE
-    return not forbidden & directives(version.fields).keys()
+    directives_ = said(version.fields, policy.targets)
+    if now < version.fresh_until:
+        return not forbids(directives_, "no-cache")
+    if _stale_is_forbidden(version, policy):
+        return False
+    asked = directives(request.fields)
+    return not policy.strict or any(_within("stale-if-error", d, version, now) for d in (directives_, asked))
 
 
 @dataclass(frozen=True, slots=True)

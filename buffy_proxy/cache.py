@@ -29,9 +29,11 @@ from buffy_proxy.core.model import Request, Resource, Response, Version
 from buffy_proxy.errors import OriginError, StoreError
 from buffy_proxy.fetch import Asking, Errand, Fetcher
 from buffy_proxy.flights import Arriving, Failed, Flight, Flights, Validated
+from buffy_proxy.keeping import Keeper
 from buffy_proxy.lookup import Looked, explain, look_up, policy_of, policy_of_order
 from buffy_proxy.orders import wanted_of
 from buffy_proxy.origin import Origins
+from buffy_proxy.parts import PartKeeper
 from buffy_proxy.spool import READ_SIZE
 from buffy_proxy.store import Store
 
@@ -66,6 +68,7 @@ class Cache:
         self._origins = origins
         self._clock = clock
         self._not_collapsed: dict[str, float] = {}
+        self._parts = PartKeeper(store, Keeper(store, config.plugins, clock), clock)
         self._fetcher = Fetcher(store, config, origins, clock, self._remember_not_collapsed)
 
     # -- the way in ---------------------------------------------------------------------------------------
@@ -75,6 +78,9 @@ class Cache:
             looked = look_up(self.store, self.config, request)
             if flight := self._landing(looked.key.id):
                 await flight.ended(LANDING_S)
+                looked = look_up(self.store, self.config, request)
+            elif part := self._parts.landing(looked.key.id):
+                await asyncio.wait([part], timeout=LANDING_S)
                 looked = look_up(self.store, self.config, request)
             decision = looked.decide(self._clock())
         except StoreError as error:
@@ -272,6 +278,7 @@ class Cache:
         if request.offline:
             return _unavailable(self._shown(asked), f"offline, and {reason}")
         fields = rules.forward_fields(request, drop_conditionals=False)
+        requested_at = self._clock()
         try:
             origin = await self._origins.fetch(request.method, request.url, fields, request.body)
         except OriginError as error:
@@ -290,12 +297,15 @@ class Cache:
             origin.head,
             f.cache_status(fwd=asked.fwd, fwd_status=origin.head.status, detail=reason),
         )
+        kept = None
+        if asked.looked is not None and asked.fwd == "partial":
+            kept = self._parts.keeps(asked.looked, origin, requested_at)
         return Answer(
             head.status,
             head.reason,
             passed_fields(head, status),
             cache_status=status,
-            stream=origin.chunks(),
+            stream=origin.chunks() if kept is None else self._parts.recording(kept),
             size=origin.size,
             on_close=origin.abort,
         )

@@ -211,7 +211,9 @@ def proxy_url(value: object) -> str:
 
 
 def origin_url(value: object) -> str:
-    """Scheme and authority of an origin: "https://example.org", "http://127.0.0.1:8000"; nothing follows."""
+    """Scheme and authority of an origin: "https://example.org", "http://127.0.0.1:8000". "" is none."""
+    if value == "":
+        return ""
     try:
         url = normalise_url(value.strip() if isinstance(value, str) else "")
         scheme, host, port = origin_of(url)

@@ -139,12 +139,12 @@ def byte_range(request: Request, version: Version) -> list[ByteRange] | Unsatisf
     wanted = get_all(request.fields, b"range")
     if request.method != "GET" or version.status != 200 or len(wanted) != 1:
         return None
-    if not _if_range_holds(request, version):
+    if not if_range_holds(request, version):
         return None
     return parse_ranges(wanted[0], version.body.size)
 
 
-def _if_range_holds(request: Request, version: Version) -> bool:
+def if_range_holds(request: Request, version: Version) -> bool:
     """Strong comparison only (RFC 9110 §13.1.5): a date must be exactly Last-Modified, and that at least a
     second older than Date, else two representations could share it (§8.8.2.2)."""
     condition = combined(request.fields, b"if-range")

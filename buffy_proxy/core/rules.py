@@ -49,9 +49,18 @@ from buffy_proxy.core.keys import (
 )
 from buffy_proxy.core.messages import answer_fields, forward_fields, invalidated_urls, redirected
 from buffy_proxy.core.model import CacheKey, Request, Version
+from buffy_proxy.core.parts import PARTIAL, Slice, slice_of
 from buffy_proxy.core.policy import Policy
 from buffy_proxy.core.said import forbids, said, without_named
-from buffy_proxy.core.storing import DoNotStore, Storability, Store, StoreError, is_whole, storability
+from buffy_proxy.core.storing import (
+    DoNotStore,
+    Storability,
+    Store,
+    StoreError,
+    is_whole,
+    storability,
+    storable_part,
+)
 from buffy_proxy.core.strategies import Renewal
 from buffy_proxy.core.versions import matches, prefer_pinned
 
@@ -67,6 +76,7 @@ __all__ = [
     "Multipart",
     "OriginFailure",
     "Serve",
+    "Slice",
     "Storability",
     "Store",
     "StoreError",
@@ -95,7 +105,9 @@ __all__ = [
     "precondition",
     "redact_url",
     "redirected",
+    "slice_of",
     "storability",
+    "storable_part",
     "without_named",
     "without_secrets",
 ]
@@ -154,7 +166,7 @@ def decide(
     select: Callable[[Sequence[Version], float], Version | None] = prefer_pinned,
 ) -> Decision:
     """What answers `request`. `versions` are all of the resource, newest first; `error` is the error response
-    kept beside them; `select` chooses among those that match. Reads no clock and no body."""
+    (or the part) kept beside them; `select` chooses among those that match. Reads no clock and no body."""
     if request.method not in policy.methods:
         reason = f"{request.method} is not answered from the store"
         return Unavailable(f"offline, and {reason}") if request.offline else Forward("method", reason)
@@ -195,6 +207,8 @@ def _from_store(
 def _error_answers(request: Request, error: Version, policy: Policy, now: float) -> bool:
     """As long as both the origin and the strategy would let it: when_requested asks anew each time."""
     fresh = now < error.fresh_until and matches(error, request.fields)
+    if error.status == PARTIAL and slice_of(request, error) is None:
+        return False
     if not fresh or now >= policy.strategy.plan(error, now, request.url).fresh_until:
         return False
     return _objection(request, error, policy, now) is None
@@ -207,7 +221,7 @@ def _repeat_error(
     asked."""
     if version is not None and error.status >= 500 and may_serve_stale(request, version, policy, now):
         return Serve(version, now >= version.fresh_until, f"origin answered {error.status}")
-    return Serve(error, False, f"stored error {error.status}")
+    return Serve(error, False, "stored part" if error.status == PARTIAL else f"stored error {error.status}")
 
 
 def _renew(request: Request, version: Version, policy: Policy, now: float) -> Decision:

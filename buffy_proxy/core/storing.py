@@ -14,6 +14,7 @@ from typing import Final
 from buffy_proxy.core.fields import ANY, directives, first, vary_names
 from buffy_proxy.core.freshness import HEURISTIC_STATUS, explicit_lifetime, initial_age, lifetime
 from buffy_proxy.core.model import CacheKey, Request, Response
+from buffy_proxy.core.parts import no_part
 from buffy_proxy.core.policy import Policy
 from buffy_proxy.core.said import forbids, said
 
@@ -139,6 +140,18 @@ def storability(
         if applies(exchange):
             return DoNotStore(f"{why} ({clause})")
     return _error(exchange) if error else Store()
+
+
+def storable_part(request: Request, response: Response, policy: Policy, now: float) -> str | None:
+    """Why a 206 may not be kept as a part (RFC 9111 §3.3), None if it may: as for a whole response, and the
+    strategy must be one that obeys the origin, since others want the whole."""
+    if not policy.strategy.obeys_origin:
+        return "the strategy wants the whole"
+    if (why := no_part(request, response)) is not None:
+        return why
+    asked, said_ = directives(request.fields), said(response.fields, policy.targets)
+    exchange = _Exchange(request, response, policy, now, asked=asked, said=said_)
+    return next((f"{why} ({clause})" for clause, applies, why in _FORBIDDEN if applies(exchange)), None)
 
 
 def is_whole(request: Request, response: Response) -> bool:

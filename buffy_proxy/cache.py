@@ -20,8 +20,8 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 
-from buffy_proxy import serving
-from buffy_proxy.answer import Answer, gateway_error, passed_fields, plain
+from buffy_proxy import posted, serving
+from buffy_proxy.answer import Answer, gateway_error, last_recipient, passed_fields, plain, proxy_status
 from buffy_proxy.config import Config
 from buffy_proxy.core import fields as f
 from buffy_proxy.core import rules
@@ -32,8 +32,9 @@ from buffy_proxy.flights import Arriving, Failed, Flight, Flights, Validated
 from buffy_proxy.keeping import Keeper
 from buffy_proxy.lookup import Looked, explain, look_up, policy_of, policy_of_order
 from buffy_proxy.orders import wanted_of
-from buffy_proxy.origin import Origins
+from buffy_proxy.origin import OriginResponse, Origins
 from buffy_proxy.parts import PartKeeper
+from buffy_proxy.posted import Recording
 from buffy_proxy.spool import READ_SIZE
 from buffy_proxy.store import Store
 
@@ -74,6 +75,8 @@ class Cache:
     # -- the way in ---------------------------------------------------------------------------------------
     async def open(self, request: Request) -> Answer:
         """The answer to a request. Never raises for the origin's or the store's sake."""
+        if (own := rules.answers_itself(request)) is not None:
+            return last_recipient(request, own)
         try:
             looked = look_up(self.store, self.config, request)
             if flight := self._landing(looked.key.id):
@@ -259,6 +262,7 @@ class Cache:
             try:
                 answer = self._serve(looked, version, detail=detail, forwarded=forwarded)
                 answer.origin_error = failed.error.word
+                answer.fields = (*answer.fields, proxy_status(failed.error))
                 return answer
             except StoreError:
                 log.warning("the body of a stored version of %s is gone", looked.key.url)
@@ -290,6 +294,8 @@ class Cache:
                 await origin.drain()
                 return self._instead(asked, failed)
             await self.invalidate(request, origin.head)
+            if (answer := await self._answer_head(asked, origin, requested_at, reason)) is not None:
+                return answer
         except BaseException:
             origin.abort()
             raise
@@ -310,6 +316,34 @@ class Cache:
             on_close=origin.abort,
         )
 
+    async def _answer_head(
+        self, asked: _Asked, origin: OriginResponse, requested_at: float, reason: str
+    ) -> Answer | None:
+        """From the stored version, where a 200 to HEAD made it current."""
+        if asked.looked is None or asked.request.method != "HEAD" or origin.head.status != 200:
+            return None
+        fresher = await self._by_head(asked.looked, origin.head, requested_at)
+        if fresher is None:
+            return None
+        await origin.drain()
+        status = f.cache_status(fwd=asked.fwd, fwd_status=200, detail=reason)
+        return self._serve(asked.looked, fresher, forwarded=status)
+
+    async def _by_head(self, looked: Looked, head: Response, requested_at: float) -> Version | None:
+        """What a 200 to HEAD says about the stored version (RFC 9111 §4.3.5): the version freshened, or None
+        where there is none or it is another one now, which then must be validated."""
+        version = next((v for v in looked.versions if looked.matches(v) and v.status == 200), None)
+        if version is None or not looked.policy.strategy.obeys_origin:
+            return None
+        try:
+            if not rules.same_representation(version, head):
+                await asyncio.wrap_future(self.store.invalidate(looked.key.id))
+                return None
+            return await self._fetcher.freshen(looked, version, head, requested_at)
+        except StoreError as error:
+            log.debug("a HEAD of %s is not noted: %s", looked.key.url, error)
+            return None
+
     async def invalidate(self, request: Request, head: Response) -> None:
         """After an unsafe method succeeded: what is stored for its URLs must be validated (RFC 9111 §4.4),
         but for what the user wants kept whatever the origin says."""
@@ -324,6 +358,14 @@ class Cache:
                     await asyncio.wrap_future(self.store.invalidate(looked.key.id))
             except StoreError as error:
                 log.error("cannot invalidate %s: %s", rules.redact_url(url, self.store.secret), error)
+
+    def record_posted(self, request: Request, head: Response, requested_at: float) -> Recording | None:
+        """For an answer to POST that a door forwards itself and that a GET may have (RFC 9110 §9.3.3)."""
+        try:
+            return posted.record(self.store, self.config, self._clock, request, head, requested_at)
+        except StoreError as error:
+            log.debug("an answer to POST is not stored: %s", error)
+            return None
 
     def _outdate(self, key_id: str) -> bool:
         """A response that is still on its way was asked for before the resource changed: it is stored, but

@@ -131,6 +131,14 @@ class Fetcher:
             self.tell_failure(looked, failed)
         return None if looked.fallback(failed.failure, self._clock()) is None else failed
 
+    async def freshen(self, looked: Looked, version: Version, head: Response, requested_at: float) -> Version:
+        """The version with what a response to HEAD says (RFC 9111 §4.3.5). Raises StoreError."""
+        now = self._clock()
+        freshened = _freshened(looked, version, head, requested_at, now)
+        return await self._keeper.confirm(
+            looked.key, rules.planned(freshened, looked.policy, looked.key, now)
+        )
+
     # -- asking -------------------------------------------------------------------------------------------
     async def _ask(self, flight: Flight, errand: Errand) -> None:
         validating = errand.validating
@@ -143,10 +151,7 @@ class Fetcher:
                     forward = rules.Forward("stale", "the 304 named another version")
                     await self._ask(flight, replace(errand, asking=forward))
                     return
-                freshened = rules.freshen(validating, origin.head, requested_at, received_at)
-                if errand.looked.policy.strategy.obeys_origin:
-                    fields = rules.without_named(freshened.fields, errand.looked.policy.targets)
-                    freshened = replace(freshened, fields=fields)
+                freshened = _freshened(errand.looked, validating, origin.head, requested_at, received_at)
                 await self._confirm(flight, errand, freshened, origin)
             elif failed := self.as_failure(errand.looked, origin.head):
                 flight.resolve(failed)
@@ -315,6 +320,16 @@ class Fetcher:
             return self._store.new_body()
         except StoreError:
             return None
+
+
+def _freshened(
+    looked: Looked, version: Version, head: Response, requested_at: float, received_at: float
+) -> Version:
+    """Freshened, without fields that must not be stored."""
+    freshened = rules.freshen(version, head, requested_at, received_at)
+    if not looked.policy.strategy.obeys_origin:
+        return freshened
+    return replace(freshened, fields=rules.without_named(freshened.fields, looked.policy.targets))
 
 
 def _dropped(error: BaseException) -> str:

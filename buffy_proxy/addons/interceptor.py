@@ -17,6 +17,7 @@ from buffy_proxy.core.head import RequestHead
 from buffy_proxy.core.model import Request, Response, Served
 from buffy_proxy.ledger import Ledger
 from buffy_proxy.literals import address_text
+from buffy_proxy.posted import Recording
 from buffy_proxy.selectors import Selectors, parse_proxy_authorization
 
 log = logging.getLogger("buffy.proxy")
@@ -67,8 +68,12 @@ class Interceptor:
         if response is None:
             return
         head = Response(response.status_code, response.data.reason, tuple(response.headers.fields))
+        recording: Recording | None = None
         if flow.request.method not in SAFE:
-            await self.cache.invalidate(self._request(flow, b""), head)
+            request = self._request(flow, b"")
+            await self.cache.invalidate(request, head)
+            recording = self.cache.record_posted(request, head, flow.request.timestamp_start)
+        flow.metadata["buffy.recording"] = recording
         status = f.cache_status(
             fwd="bypass" if flow.request.method in SAFE else "method", fwd_status=head.status
         )
@@ -82,14 +87,20 @@ class Interceptor:
 
         def count(chunk: bytes) -> bytes:
             flow.metadata["buffy.bytes"] += len(chunk)
+            if recording is not None:
+                recording.feed(chunk)
             return chunk
 
         response.stream = count
 
-    def response(self, flow: http.HTTPFlow) -> None:
+    async def response(self, flow: http.HTTPFlow) -> None:
+        if (recording := flow.metadata.pop("buffy.recording", None)) is not None:
+            await recording.commit()
         self._note_forwarded(flow)
 
     def error(self, flow: http.HTTPFlow) -> None:
+        if (recording := flow.metadata.pop("buffy.recording", None)) is not None:
+            recording.abort()
         if flow.error is not None:
             log.info("%s %s: %s", flow.request.method, self._shown(flow), flow.error.msg)
         self._note_forwarded(flow)

@@ -58,6 +58,16 @@ def confirms(version: Version, response: Response) -> bool:
     return new is None or old is None or new.same_weakly(old)
 
 
+def same_representation(version: Version, head: Response) -> bool:
+    """Whether a 200 to HEAD is about what is stored: what both give of ETag, Last-Modified and Content-Length
+    must be equal (RFC 9111 §4.3.5)."""
+    length = first(head.fields, b"content-length")
+    if length is not None and length.strip() != b"%d" % version.body.size:
+        return False
+    both = ((first(version.fields, n), first(head.fields, n)) for n in (b"etag", b"last-modified"))
+    return all(old is None or new is None or old == new for old, new in both)
+
+
 NOT_FRESHENED: Final = frozenset({b"content-length", b"content-encoding", b"content-range"})
 """What describes the stored bytes stays as it is, whatever a 304 says (RFC 9111 §3.2)."""
 

@@ -15,7 +15,6 @@ from typing import Final
 from buffy_proxy.core.conditional import if_range_holds
 from buffy_proxy.core.fields import (
     content_range,
-    directives,
     end_to_end,
     first,
     get_all,
@@ -69,14 +68,10 @@ def span(fields: Fields, size: int) -> Span | None:
 _Row = tuple[str, Callable[[Request, Response], bool], str]
 
 _UNUSABLE: Final[tuple[_Row, ...]] = (
-    (
-        "RFC 9110 §14.2",
-        lambda a, r: a.method != "GET" or len(get_all(a.fields, b"range")) != 1,
-        "no one Range",
-    ),
+    ("RFC 9110 §14.2", lambda a, r: a.method != "GET", "Range is for GET"),
+    ("RFC 9110 §14.2", lambda a, r: len(get_all(a.fields, b"range")) != 1, "not exactly one Range"),
     ("RFC 9110 §15.3.7", lambda a, r: r.status != PARTIAL, "not a part"),
     ("RFC 9110 §14.4", lambda a, r: span(r.fields, 1) is None, "Content-Range is missing or invalid"),
-    ("RFC 9111 §5.2.1.5", lambda a, r: "no-store" in directives(a.fields), "no-store in the request"),
 )
 """Clause, whether the answer is no part that can be kept, why."""
 
@@ -95,7 +90,8 @@ def stored_fields(response: Response) -> Fields:
 
 
 def union(old: Version, new: Version) -> Span | None:
-    """What both parts hold together; None if they are not known to be of one representation, or have a gap."""
+    """What both parts hold together; None if they are not known to be of one representation, or do not
+    touch."""
     a, b = span(old.fields, old.body.size), span(new.fields, new.body.size)
     one, other = (parse_etag(first(v.fields, b"etag")) for v in (old, new))
     if a is None or b is None or one is None or other is None or not one.same_strongly(other):

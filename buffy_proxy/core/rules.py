@@ -33,6 +33,7 @@ from buffy_proxy.core.conditional import (
     freshen,
     multipart,
     precondition,
+    same_representation,
     satisfies_match,
 )
 from buffy_proxy.core.fields import Fwd, Unsatisfiable, delta_seconds, directives, first, names
@@ -47,7 +48,16 @@ from buffy_proxy.core.keys import (
     redact_url,
     without_secrets,
 )
-from buffy_proxy.core.messages import answer_fields, forward_fields, invalidated_urls, redirected
+from buffy_proxy.core.messages import (
+    answer_fields,
+    answers_get,
+    answers_itself,
+    as_get,
+    forward_fields,
+    invalidated_urls,
+    redirected,
+    trace,
+)
 from buffy_proxy.core.model import CacheKey, Request, Version
 from buffy_proxy.core.parts import PARTIAL, Slice, slice_of
 from buffy_proxy.core.policy import Policy
@@ -85,6 +95,9 @@ __all__ = [
     "UseStored",
     "Validate",
     "answer_fields",
+    "answers_get",
+    "answers_itself",
+    "as_get",
     "byte_range",
     "cache_key",
     "cache_key_of",
@@ -105,9 +118,11 @@ __all__ = [
     "precondition",
     "redact_url",
     "redirected",
+    "same_representation",
     "slice_of",
     "storability",
     "storable_part",
+    "trace",
     "without_named",
     "without_secrets",
 ]

@@ -20,12 +20,13 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 
-from buffy_proxy import posted, serving
+from buffy_proxy import serving
 from buffy_proxy.answer import Answer, gateway_error, last_recipient, passed_fields, plain, proxy_status
+from buffy_proxy.changes import Changes
 from buffy_proxy.config import Config
 from buffy_proxy.core import fields as f
 from buffy_proxy.core import rules
-from buffy_proxy.core.model import Request, Resource, Response, Version
+from buffy_proxy.core.model import Request, Resource, Version
 from buffy_proxy.errors import OriginError, StoreError
 from buffy_proxy.fetch import Asking, Errand, Fetcher
 from buffy_proxy.flights import Arriving, Failed, Flight, Flights, Validated
@@ -34,7 +35,6 @@ from buffy_proxy.lookup import Looked, explain, look_up, policy_of, policy_of_or
 from buffy_proxy.orders import wanted_of
 from buffy_proxy.origin import OriginResponse, Origins
 from buffy_proxy.parts import PartKeeper
-from buffy_proxy.posted import Recording
 from buffy_proxy.spool import READ_SIZE
 from buffy_proxy.store import Store
 
@@ -69,8 +69,10 @@ class Cache:
         self._origins = origins
         self._clock = clock
         self._not_collapsed: dict[str, float] = {}
-        self._parts = PartKeeper(store, Keeper(store, config.plugins, clock), clock)
+        keeper = Keeper(store, config.plugins, clock)
+        self._parts = PartKeeper(store, keeper, clock)
         self._fetcher = Fetcher(store, config, origins, clock, self._remember_not_collapsed)
+        self.changes = Changes(store, config, self.flights, self._parts, keeper, clock)
 
     # -- the way in ---------------------------------------------------------------------------------------
     async def open(self, request: Request) -> Answer:
@@ -293,7 +295,7 @@ class Cache:
             if asked.looked is not None and (failed := self._fetcher.as_failure(asked.looked, origin.head)):
                 await origin.drain()
                 return self._instead(asked, failed)
-            await self.invalidate(request, origin.head)
+            await self.changes.invalidate(request, origin.head)
             if (answer := await self._answer_head(asked, origin, requested_at, reason)) is not None:
                 return answer
         except BaseException:
@@ -322,58 +324,12 @@ class Cache:
         """From the stored version, where a 200 to HEAD made it current."""
         if asked.looked is None or asked.request.method != "HEAD" or origin.head.status != 200:
             return None
-        fresher = await self._by_head(asked.looked, origin.head, requested_at)
+        fresher = await self.changes.by_head(asked.looked, origin.head, requested_at)
         if fresher is None:
             return None
         await origin.drain()
         status = f.cache_status(fwd=asked.fwd, fwd_status=200, detail=reason)
         return self._serve(asked.looked, fresher, forwarded=status)
-
-    async def _by_head(self, looked: Looked, head: Response, requested_at: float) -> Version | None:
-        """What a 200 to HEAD says about the stored version (RFC 9111 §4.3.5): the version freshened, or None
-        where there is none or it is another one now, which then must be validated."""
-        version = next((v for v in looked.versions if looked.matches(v) and v.status == 200), None)
-        if version is None or not looked.policy.strategy.obeys_origin:
-            return None
-        try:
-            if not rules.same_representation(version, head):
-                await asyncio.wrap_future(self.store.invalidate(looked.key.id))
-                return None
-            return await self._fetcher.freshen(looked, version, head, requested_at)
-        except StoreError as error:
-            log.debug("a HEAD of %s is not noted: %s", looked.key.url, error)
-            return None
-
-    async def invalidate(self, request: Request, head: Response) -> None:
-        """After an unsafe method succeeded: what is stored for its URLs must be validated (RFC 9111 §4.4),
-        but for what the user wants kept whatever the origin says."""
-        for url in rules.invalidated_urls(request, head):
-            get = Request("GET", url, request.fields, group=request.group)
-            try:
-                looked = look_up(self.store, self.config, get)
-                if not looked.policy.strategy.obeys_origin:
-                    continue
-                coming = self._outdate(looked.key.id)
-                if looked.versions or looked.error or coming:
-                    await asyncio.wrap_future(self.store.invalidate(looked.key.id))
-            except StoreError as error:
-                log.error("cannot invalidate %s: %s", rules.redact_url(url, self.store.secret), error)
-
-    def record_posted(self, request: Request, head: Response, requested_at: float) -> Recording | None:
-        """For an answer to POST that a door forwards itself and that a GET may have (RFC 9110 §9.3.3)."""
-        try:
-            return posted.record(self.store, self.config, self._clock, request, head, requested_at)
-        except StoreError as error:
-            log.debug("an answer to POST is not stored: %s", error)
-            return None
-
-    def _outdate(self, key_id: str) -> bool:
-        """A response that is still on its way was asked for before the resource changed: it is stored, but
-        must be validated as well. Gives whether there is one."""
-        flight = self.flights.get(key_id)
-        if flight is not None:
-            flight.outdated = True
-        return flight is not None
 
     # -- background work ----------------------------------------------------------------------------------
     async def renew(self, resource: Resource, version: Version) -> Failed | None:

@@ -131,14 +131,6 @@ class Fetcher:
             self.tell_failure(looked, failed)
         return None if looked.fallback(failed.failure, self._clock()) is None else failed
 
-    async def freshen(self, looked: Looked, version: Version, head: Response, requested_at: float) -> Version:
-        """The version with what a response to HEAD says (RFC 9111 §4.3.5). Raises StoreError."""
-        now = self._clock()
-        freshened = _freshened(looked, version, head, requested_at, now)
-        return await self._keeper.confirm(
-            looked.key, rules.planned(freshened, looked.policy, looked.key, now)
-        )
-
     # -- asking -------------------------------------------------------------------------------------------
     async def _ask(self, flight: Flight, errand: Errand) -> None:
         validating = errand.validating

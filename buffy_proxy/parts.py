@@ -27,13 +27,15 @@ MAX_PART = 64 << 20
 """Bytes: longer parts, and unions, are passed on only; combining copies them."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(eq=False, slots=True)
 class Passing:
-    """A 206 on its way to a client that may be kept; `draft` is the part without its content."""
+    """A 206 on its way to a client that may be kept; `draft` is the part without its content; `outdated`: the
+    resource was changed meanwhile, so it is not kept."""
 
     looked: Looked
     origin: OriginResponse
     draft: Version
+    outdated: bool = False
 
 
 class PartKeeper:
@@ -44,10 +46,16 @@ class PartKeeper:
         self._keeper = keeper
         self._clock = clock
         self._landing: dict[str, asyncio.Task[None]] = {}
+        self._passing: set[Passing] = set()
 
     def landing(self, key_id: str) -> asyncio.Task[None] | None:
         """The commit of a part of this resource that is under way."""
         return self._landing.get(key_id)
+
+    def outdate(self, key_id: str) -> None:
+        """The resource was changed by an unsafe request: what is on its way is not kept."""
+        for passing in self._passing:
+            passing.outdated = passing.outdated or passing.looked.key.id == key_id
 
     def keeps(self, looked: Looked, origin: OriginResponse, requested_at: float) -> Passing | None:
         """The part that an answer brings, None where nothing of it is kept."""
@@ -63,6 +71,7 @@ class PartKeeper:
         """The chunks of the answer; what went through whole is kept."""
         writer = self._new_body()
         size, begun = passing.origin.size, False
+        self._passing.add(passing)
         try:
             async for chunk in passing.origin.chunks():
                 writer = await _write(writer, chunk)
@@ -75,6 +84,8 @@ class PartKeeper:
             if writer is not None and not begun:
                 writer.abort()
                 writer.close()
+            if not begun:
+                self._passing.discard(passing)
 
     # -- inside -------------------------------------------------------------------------------------------
     def _new_body(self) -> BodyWriter | None:
@@ -98,13 +109,14 @@ class PartKeeper:
     async def _commit(self, passing: Passing, writer: BodyWriter) -> None:
         try:
             part = replace(passing.draft, body=await asyncio.to_thread(writer.finish))
-            if parts.span(part.fields, part.body.size) is not None:
+            if not passing.outdated and parts.span(part.fields, part.body.size) is not None:
                 await self._keep(passing.looked, part, writer)
         except StoreError as error:
             log.debug("a part of %s was not stored: %s", passing.looked.key.url, error)
         except Exception:
             log.exception("a part of %s was not stored", passing.looked.key.url)
         finally:
+            self._passing.discard(passing)
             writer.close()
 
     async def _keep(self, looked: Looked, part: Version, writer: BodyWriter) -> None:

@@ -73,6 +73,7 @@ class Recording:
 def record(
     store: Store,
     config: Config,
+    keeper: Keeper,
     clock: Callable[[], float],
     request: Request,
     head: Response,
@@ -81,8 +82,7 @@ def record(
     """A recording of the answer to a POST, where a later GET may have it; else None. Raises StoreError."""
     if not rules.answers_get(request, head):
         return None
-    now, keeper = clock(), Keeper(store, config.plugins, clock)
-    get = rules.as_get(request)
+    now, get = clock(), rules.as_get(request)
     looked = look_up(store, config, get)
     allowed = config.plugins.storability(get, head, looked.policy, looked.key, now)
     if not looked.policy.strategy.obeys_origin or not isinstance(allowed, rules.Store):

@@ -71,8 +71,8 @@ class Interceptor:
         recording: Recording | None = None
         if flow.request.method not in SAFE:
             request = self._request(flow, b"")
-            await self.cache.invalidate(request, head)
-            recording = self.cache.record_posted(request, head, flow.request.timestamp_start)
+            await self.cache.changes.invalidate(request, head)
+            recording = self.cache.changes.record_posted(request, head, flow.request.timestamp_start)
         flow.metadata["buffy.recording"] = recording
         status = f.cache_status(
             fwd="bypass" if flow.request.method in SAFE else "method", fwd_status=head.status

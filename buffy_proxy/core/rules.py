@@ -61,7 +61,8 @@ from buffy_proxy.core.messages import (
 from buffy_proxy.core.model import CacheKey, Request, Version
 from buffy_proxy.core.parts import PARTIAL, Slice, slice_of
 from buffy_proxy.core.policy import Policy
-from buffy_proxy.core.said import forbids, said, without_named
+from buffy_proxy.core.said import said, without_named
+from buffy_proxy.core.stale import may_serve_stale, while_revalidating, within_max_stale
 from buffy_proxy.core.storing import (
     DoNotStore,
     Storability,
@@ -208,9 +209,9 @@ def _from_store(
         if _objection(request, version, policy, now) is None:
             if not stale:
                 return Serve(version, False, "")
-            if _within_max_stale(request, version, policy, now):
+            if within_max_stale(request, version, policy, now):
                 return Serve(version, True, "max-stale in the request")
-            if _while_revalidating(version, policy, now):
+            if while_revalidating(version, policy, now):
                 return Serve(version, True, "stale-while-revalidate", renew=True)
     if error is not None and _error_answers(request, error, policy, now):
         return _repeat_error(request, version, error, policy, now)
@@ -329,61 +330,6 @@ def _objection(request: Request, version: Version, policy: Policy, now: float) -
 
 def _only_if_cached(request: Request) -> bool:
     return "only-if-cached" in directives(request.fields)
-
-
-def _within_max_stale(request: Request, version: Version, policy: Policy, now: float) -> bool:
-    """§5.2.1.2: the client takes a stale answer, unless the origin forbids it (§4.2.4) or it was
-    invalidated."""
-    asked = directives(request.fields)
-    if "max-stale" not in asked or not policy.strategy.obeys_origin or _stale_is_forbidden(version, policy):
-        return False
-    limit = float("inf") if asked["max-stale"] is None else delta_seconds(asked["max-stale"])
-    return limit is not None and version.fresh_until > float("-inf") and now - version.fresh_until <= limit
-
-
-_FORBID_STALE: Final = frozenset({"must-revalidate", "proxy-revalidate", "s-maxage"})
-"""Response directives that, like an unqualified no-cache, forbid a shared cache to answer stale (§4.2.4,
-§5.2.2)."""
-
-
-def _stale_is_forbidden(version: Version, policy: Policy) -> bool:
-    directives = said(version.fields, policy.targets)
-    return forbids(directives, "no-cache") or not _FORBID_STALE.isdisjoint(directives)
-
-
-def _while_revalidating(version: Version, policy: Policy, now: float) -> bool:
-    """RFC 5861 §3, unless it was invalidated or stale answers are forbidden."""
-    return (
-        policy.strategy.obeys_origin
-        and _within("stale-while-revalidate", said(version.fields, policy.targets), version, now)
-        and not _stale_is_forbidden(version, policy)
-    )
-
-
-def _within(name: str, directives: Mapping[str, str | None], version: Version, now: float) -> bool:
-    """Whether the version is stale for no longer than the directive says."""
-    seconds = delta_seconds(directives.get(name))
-    return (
-        seconds is not None and version.fresh_until > float("-inf") and now - version.fresh_until <= seconds
-    )
-
-
-def may_serve_stale(request: Request, version: Version, policy: Policy, now: float) -> bool:
-    """Whether the version may answer although the origin could not be asked. Buffy's promise goes beyond
-    stale-if-error (RFC 5861): yes, unless under a strategy that obeys the origin the response forbids it, or
-    the strategy is strict and neither side allows it.
-
-    A pin or offline mode says so explicitly. While still fresh, only no-cache forbids.
-    """
-    if not policy.strategy.obeys_origin or request.offline or version.pinned(now):
-        return True
-    directives_ = said(version.fields, policy.targets)
-    if now < version.fresh_until:
-        return not forbids(directives_, "no-cache")
-    if _stale_is_forbidden(version, policy):
-        return False
-    asked = directives(request.fields)
-    return not policy.strict or any(_within("stale-if-error", d, version, now) for d in (directives_, asked))
 
 
 @dataclass(frozen=True, slots=True)

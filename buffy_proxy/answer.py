@@ -7,7 +7,8 @@ from http import HTTPStatus
 from typing import Literal
 
 from buffy_proxy.core import fields as f
-from buffy_proxy.core.model import Fields, Response, Version
+from buffy_proxy.core import rules
+from buffy_proxy.core.model import Fields, Request, Response, Version
 from buffy_proxy.errors import OriginError
 
 
@@ -86,13 +87,23 @@ def plain(status: int, text: str, cache_status: bytes, extra: Fields = ()) -> An
     return Answer(status, reason, fields, cache_status=cache_status, content=content, source="buffy")
 
 
+def last_recipient(request: Request, head: Response) -> Answer:
+    """Buffy's own answer to a request that is to be forwarded no more (Max-Forwards)."""
+    content = rules.trace(request) if request.method == "TRACE" else b""
+    status = f.cache_status(fwd="bypass", detail="Max-Forwards: 0")
+    fields = (*head.fields, (b"Content-Length", b"%d" % len(content)), (b"Cache-Status", status))
+    return Answer(head.status, head.reason, fields, cache_status=status, content=content, source="buffy")
+
+
+def proxy_status(error: OriginError) -> tuple[bytes, bytes]:
+    """The field that says what went wrong with the origin (RFC 9209)."""
+    return b"Proxy-Status", f"buffy; error={error.word}; details={f.sf_string(str(error))}".encode()
+
+
 def gateway_error(url: str, fwd: f.Fwd, error: OriginError, hint: str) -> Answer:
     """502 or 504 that says what happened, in words and in Proxy-Status (RFC 9209), and what to do."""
     status = 504 if error.word.endswith("timeout") else 502
     text = f"Buffy could not get {url}: {error}. {hint}\n"
-    proxy_status = f"buffy; error={error.word}; details={f.sf_string(str(error))}".encode()
-    answer = plain(
-        status, text, f.cache_status(fwd=fwd, detail=error.word), ((b"Proxy-Status", proxy_status),)
-    )
+    answer = plain(status, text, f.cache_status(fwd=fwd, detail=error.word), (proxy_status(error),))
     answer.origin_error = error.word
     return answer

@@ -21,17 +21,20 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 from buffy_proxy import serving
-from buffy_proxy.answer import Answer, gateway_error, passed_fields, plain
+from buffy_proxy.answer import Answer, gateway_error, last_recipient, passed_fields, plain, proxy_status
+from buffy_proxy.changes import Changes
 from buffy_proxy.config import Config
 from buffy_proxy.core import fields as f
 from buffy_proxy.core import rules
-from buffy_proxy.core.model import Request, Resource, Response, Version
+from buffy_proxy.core.model import Request, Resource, Version
 from buffy_proxy.errors import OriginError, StoreError
 from buffy_proxy.fetch import Asking, Errand, Fetcher
 from buffy_proxy.flights import Arriving, Failed, Flight, Flights, Validated
+from buffy_proxy.keeping import Keeper
 from buffy_proxy.lookup import Looked, explain, look_up, policy_of, policy_of_order
 from buffy_proxy.orders import wanted_of
-from buffy_proxy.origin import Origins
+from buffy_proxy.origin import OriginResponse, Origins
+from buffy_proxy.parts import PartKeeper
 from buffy_proxy.spool import READ_SIZE
 from buffy_proxy.store import Store
 
@@ -66,7 +69,10 @@ class Cache:
         self._origins = origins
         self._clock = clock
         self._not_collapsed: dict[str, float] = {}
+        keeper = Keeper(store, config.plugins, clock)
+        self._parts = PartKeeper(store, keeper, clock)
         self._fetcher = Fetcher(store, config, origins, clock, self._remember_not_collapsed)
+        self.changes = Changes(store, config, self.flights, self._parts, keeper, clock)
 
     def now(self) -> float:
         return self._clock()
@@ -74,10 +80,15 @@ class Cache:
     # -- the way in ---------------------------------------------------------------------------------------
     async def open(self, request: Request) -> Answer:
         """The answer to a request. Never raises for the origin's or the store's sake."""
+        if (own := rules.answers_itself(request)) is not None:
+            return last_recipient(request, own)
         try:
             looked = look_up(self.store, self.config, request)
             if flight := self._landing(looked.key.id):
                 await flight.ended(LANDING_S)
+                looked = look_up(self.store, self.config, request)
+            elif part := self._parts.landing(looked.key.id):
+                await asyncio.wait([part], timeout=LANDING_S)
                 looked = look_up(self.store, self.config, request)
             decision = looked.decide(self._clock())
         except StoreError as error:
@@ -98,6 +109,8 @@ class Cache:
                 if answer.stream is None:
                     if decision.detail == "" and not decision.stale and looked.steady:
                         answer.version, answer.stamp = decision.version, looked.stamp
+                    if decision.renew:
+                        self._renew_behind(looked, decision.version)
                     return answer
                 answer.close()
         except StoreError:
@@ -109,6 +122,8 @@ class Cache:
     async def _answer(self, looked: Looked, decision: rules.Decision) -> Answer:
         match decision:
             case rules.Serve() as serve:
+                if serve.renew:
+                    self._renew_behind(looked, serve.version)
                 try:
                     return self._serve(looked, serve.version, detail=serve.detail)
                 except StoreError as error:
@@ -128,7 +143,8 @@ class Cache:
         all the same. Raises BodyMissing."""
         now = self._clock()
         status = forwarded or f.cache_status(hit=True, ttl=version.fresh_until - now, detail=detail)
-        fields = rules.answer_fields(version, now, status, replay_cookies=bool(looked.key.partition))
+        replay = bool(looked.key.partition) or looked.policy.replay_set_cookie
+        fields = rules.answer_fields(version, now, status, replay_cookies=replay)
         return serving.from_store(self.store, looked.request, version, fields, status)
 
     # -- one request to the origin for all who wait -------------------------------------------------------
@@ -140,6 +156,13 @@ class Cache:
         )
         answer = await self._ride(flight, looked, asking, collapsed=not leads)
         return answer or await self._alone(looked, asking)
+
+    def _renew_behind(self, looked: Looked, version: Version) -> None:
+        """Validates while the client has its answer already (RFC 5861 §3): one request at a time."""
+        plan = looked.policy.strategy.plan(version, self._clock(), looked.key.url)
+        asking = rules.Validate(version, plan.renewal, "stale", "stale-while-revalidate")
+        errand = Errand(looked, asking)
+        self.flights.join(looked.key.id, lambda flight: self._fetcher.lead(flight, errand), kept=True)
 
     async def _alone(self, looked: Looked, asking: Asking) -> Answer:
         flight = self.flights.solo(lambda flight: self._fetcher.lead(flight, Errand(looked, asking)))
@@ -246,6 +269,7 @@ class Cache:
             try:
                 answer = self._serve(looked, version, detail=detail, forwarded=forwarded)
                 answer.origin_error = failed.error.word
+                answer.fields = (*answer.fields, proxy_status(failed.error))
                 return answer
             except StoreError:
                 log.warning("the body of a stored version of %s is gone", looked.key.url)
@@ -265,6 +289,7 @@ class Cache:
         if request.offline:
             return _unavailable(self._shown(asked), f"offline, and {reason}")
         fields = rules.forward_fields(request, drop_conditionals=False)
+        requested_at = self._clock()
         try:
             origin = await self._origins.fetch(request.method, request.url, fields, request.body)
         except OriginError as error:
@@ -275,7 +300,9 @@ class Cache:
             if asked.looked is not None and (failed := self._fetcher.as_failure(asked.looked, origin.head)):
                 await origin.drain()
                 return self._instead(asked, failed)
-            await self.invalidate(request, origin.head)
+            await self.changes.invalidate(request, origin.head)
+            if (answer := await self._answer_head(asked, origin, requested_at, reason)) is not None:
+                return answer
         except BaseException:
             origin.abort()
             raise
@@ -283,27 +310,31 @@ class Cache:
             origin.head,
             f.cache_status(fwd=asked.fwd, fwd_status=origin.head.status, detail=reason),
         )
+        kept = None
+        if asked.looked is not None and asked.fwd == "partial":
+            kept = self._parts.keeps(asked.looked, origin, requested_at)
         return Answer(
             head.status,
             head.reason,
             passed_fields(head, status),
             cache_status=status,
-            stream=origin.chunks(),
+            stream=origin.chunks() if kept is None else self._parts.recording(kept),
             size=origin.size,
             on_close=origin.abort,
         )
 
-    async def invalidate(self, request: Request, head: Response) -> None:
-        """After an unsafe method succeeded: what is stored for its URLs must be validated (RFC 9111 §4.4),
-        but for what the user wants kept whatever the origin says."""
-        for url in rules.invalidated_urls(request, head):
-            get = Request("GET", url, request.fields, group=request.group)
-            try:
-                looked = look_up(self.store, self.config, get)
-                if looked.policy.strategy.obeys_origin and (looked.versions or looked.error):
-                    await asyncio.wrap_future(self.store.invalidate(looked.key.id))
-            except StoreError as error:
-                log.error("cannot invalidate %s: %s", rules.redact_url(url, self.store.secret), error)
+    async def _answer_head(
+        self, asked: _Asked, origin: OriginResponse, requested_at: float, reason: str
+    ) -> Answer | None:
+        """From the stored version, where a 200 to HEAD made it current."""
+        if asked.looked is None or asked.request.method != "HEAD" or origin.head.status != 200:
+            return None
+        fresher = await self.changes.by_head(asked.looked, origin.head, requested_at)
+        if fresher is None:
+            return None
+        await origin.drain()
+        status = f.cache_status(fwd=asked.fwd, fwd_status=200, detail=reason)
+        return self._serve(asked.looked, fresher, forwarded=status)
 
     # -- background work ----------------------------------------------------------------------------------
     async def renew(self, resource: Resource, version: Version) -> Failed | None:

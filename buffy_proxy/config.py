@@ -76,6 +76,7 @@ def _no_plugins() -> Plugins:
 class Config:
     """Everything a Buffy process needs to know. Sizes are bytes, times are seconds.
 
+    reverse         the origin that all requests go to, as "http://host:port"; "": an ordinary forward proxy
     tunnel          host patterns (fnmatch, lower-case, optional :port) that are never intercepted
     learn_tunnels   hosts whose clients reject our certificate are tunnelled from then on
     open            listen beyond loopback without credentials
@@ -89,6 +90,7 @@ class Config:
                     to know the plugins before it meets their strategies
     plugins_dirs    directories of plugins; None: `plugins/` beside the configuration file
     load_plugins    names of the plugins that may be loaded; None: all
+    http            what applies to traffic that no rule is for, and where a rule says just "http"
     fallback        what applies where no rule matches: the `http` strategy with this retention
     sources         where each setting that is no default was written, by its dotted name
     """
@@ -97,6 +99,7 @@ class Config:
     config_file: Path | None = None
     proxy: Address = ("127.0.0.1", 8080)
     api: Address = ("127.0.0.1", 8008)
+    reverse: str = ""
     offline: bool = False
     open: bool = False
     credentials: Credentials | None = None
@@ -111,6 +114,7 @@ class Config:
     retention: Retention = field(default_factory=Retention)
     refresh: RefreshLimits = field(default_factory=RefreshLimits)
     timeouts: Timeouts = field(default_factory=Timeouts)
+    http: Http = field(default_factory=Http)
     upstream_proxy: str | None = field(default=None, repr=False)
     log_level: str = "info"
     plugins_dirs: tuple[Path, ...] | None = None
@@ -123,7 +127,7 @@ class Config:
     fallback: Policy = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "fallback", Policy(strategy=Http(), retention=self.retention))
+        object.__setattr__(self, "fallback", Policy(strategy=self.http, retention=self.retention))
 
 
 def policy_for(config: Config, method: str, url: str) -> Policy:
@@ -146,6 +150,7 @@ def load(
     found = {key: setting.value for key, setting in gathered.settings.items()}
     retention = Retention(**_table(found, "retention"))
     plugins = load_plugins(_plugin_options(gathered, found))
+    http = _http(gathered, found)
     user, api_user = found.pop("credentials", None), found.pop("api_credentials", None)
     return Config(
         data_dir=found.pop("data_dir", None) or settings.default_data_dir(environ),
@@ -156,10 +161,18 @@ def load(
         refresh=RefreshLimits(**_table(found, "refresh")),
         timeouts=Timeouts(**{f"{key}_s": value for key, value in _table(found, "timeouts").items()}),
         plugins=plugins,
-        rules=rulebook.read_rules(gathered.rules, retention, str(gathered.file), plugins.strategy),
+        http=http,
+        rules=rulebook.read_rules(gathered.rules, retention, str(gathered.file), plugins.strategy, http),
         sources={key: setting.source for key, setting in gathered.settings.items()},
         **{key: value for key, value in found.items() if "." not in key},
     )
+
+
+def _http(gathered: settings.Gathered, found: dict[str, Any]) -> Http:
+    try:
+        return Http(**_table(found, "http"))
+    except ValueError as error:
+        raise ConfigError(f"{gathered.settings['http.targets'].source}: http.{error}") from error
 
 
 def find_plugins(

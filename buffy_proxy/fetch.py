@@ -143,7 +143,7 @@ class Fetcher:
                     forward = rules.Forward("stale", "the 304 named another version")
                     await self._ask(flight, replace(errand, asking=forward))
                     return
-                freshened = rules.freshen(validating, origin.head, requested_at, received_at)
+                freshened = _freshened(errand.looked, validating, origin.head, requested_at, received_at)
                 await self._confirm(flight, errand, freshened, origin)
             elif failed := self.as_failure(errand.looked, origin.head):
                 flight.resolve(failed)
@@ -222,6 +222,8 @@ class Fetcher:
             if spool.ref is not None and _intact(origin.head, spool.ref):
                 version = replace(draft, body=spool.ref)
                 flight.result = await self._keep(errand, version, verdict, spool)
+                if flight.outdated:
+                    await asyncio.wrap_future(self._store.invalidate(looked.key.id))
         finally:
             pump.cancel()
             flight.when_left(spool.release)
@@ -229,6 +231,8 @@ class Fetcher:
     def _draft(self, errand: Errand, coming: _Coming) -> Version:
         looked, origin = errand.looked, coming.origin
         fields = f.end_to_end(origin.head.fields)
+        if looked.policy.strategy.obeys_origin:
+            fields = rules.without_named(fields, looked.policy.targets)
         if coming.request.url != looked.request.url:
             # The representation is that of the redirect's target (RFC 9110 §8.7); its URL may be signed.
             url = rules.redact_url(coming.request.url, self._store.secret)
@@ -308,6 +312,16 @@ class Fetcher:
             return self._store.new_body()
         except StoreError:
             return None
+
+
+def _freshened(
+    looked: Looked, version: Version, head: Response, requested_at: float, received_at: float
+) -> Version:
+    """Freshened, without fields that must not be stored."""
+    freshened = rules.freshen(version, head, requested_at, received_at)
+    if not looked.policy.strategy.obeys_origin:
+        return freshened
+    return replace(freshened, fields=rules.without_named(freshened.fields, looked.policy.targets))
 
 
 def _dropped(error: BaseException) -> str:

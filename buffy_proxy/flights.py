@@ -66,7 +66,8 @@ FlightOutcome = Arriving | Validated | Failed
 
 
 class Flight:
-    """One request under way; see the module's docstring. `result` tells at the end what the store made of it,
+    """One request under way; see the module's docstring. `outdated`: its resource was changed meanwhile by an
+    unsafe request. `result` tells at the end what the store made of it,
     None where nothing was stored."""
 
     def __init__(self, *, kept: bool) -> None:
@@ -74,6 +75,7 @@ class Flight:
         self.kept = kept
         self.dropped = False
         self.answered_early = False
+        self.outdated = False
         self.result: Outcome | None = None
         self.task: asyncio.Task[None] | None = None
         self._clients = 0

@@ -13,6 +13,8 @@ from pathlib import Path
 from typing import TypeVar
 from urllib.parse import urlsplit
 
+from buffy_proxy.core.urls import normalise_url, origin_of
+
 T = TypeVar("T")
 LOG_LEVELS = ("debug", "info", "warning", "error")
 
@@ -206,6 +208,20 @@ def proxy_url(value: object) -> str:
     if not valid or not plain:
         raise ValueError('must be a proxy URL such as "http://proxy.example:3128"')
     return parts.geturl().rstrip("/")
+
+
+def origin_url(value: object) -> str:
+    """Scheme and authority of an origin: "https://example.org", "http://127.0.0.1:8000". "" is none."""
+    if value == "":
+        return ""
+    try:
+        url = normalise_url(value.strip() if isinstance(value, str) else "")
+        scheme, host, port = origin_of(url)
+    except ValueError:
+        url = ""
+    if not url.endswith("/") or url.count("/") != 3:
+        raise ValueError(f'must be an origin without a path, such as "https://example.org", not {value!r}')
+    return f"{scheme}://{address_text((host.strip('[]'), port))}"
 
 
 def _at_least(value: int, minimum: int) -> int:

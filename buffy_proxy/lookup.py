@@ -101,7 +101,8 @@ def explain(store: Store, config: Config, request: Request, now: float | None = 
 def _outcome(looked: Looked, now: float) -> str:
     match looked.decide(now):
         case rules.Serve(version, stale, detail):
-            what = f"version {version.name}" if version.name else "the stored error response"
+            beside = "the stored part" if version.status == 206 else "the stored error response"
+            what = f"version {version.name}" if version.name else beside
             why = detail or ("it is stale" if stale else f"it is fresh {_for(version.fresh_until - now)}")
             return f"would be answered from the store with {what}: {why}"
         case rules.Unavailable(reason):

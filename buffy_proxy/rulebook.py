@@ -35,12 +35,21 @@ MakeStrategy = Callable[[Mapping[str, Any]], Strategy]
 
 
 def read_rules(
-    tables: Sequence[object], retention: Retention, source: str, make_strategy: MakeStrategy = from_json
+    tables: Sequence[object],
+    retention: Retention,
+    source: str,
+    make_strategy: MakeStrategy = from_json,
+    http: Http | None = None,
 ) -> tuple[Rule, ...]:
-    """`retention` applies where a rule says nothing about it; `make_strategy` knows those of plugins, too.
-    Raises ConfigError."""
+    """`retention` and `http` apply where a rule says nothing (more) about them; `make_strategy` knows
+    those of plugins, too. Raises ConfigError."""
+    http = http or Http()
+
+    def make(value: Mapping[str, Any]) -> Strategy:
+        return http if value == {"strategy_name": "http"} else make_strategy(value)
+
     return tuple(
-        _read_rule(table, f"{source}: rule {number}", number, retention, make_strategy)
+        _read_rule(table, f"{source}: rule {number}", number, retention, make)
         for number, table in enumerate(tables, start=1)
     )
 
@@ -56,6 +65,7 @@ def dump_rule(rule: Rule) -> dict[str, Any]:
         "ignore_query": list(policy.ignore_query),
         "methods": sorted(policy.methods),
         "shared": policy.shared,
+        "replay_set_cookie": policy.replay_set_cookie,
     }
 
 
@@ -92,6 +102,7 @@ _READERS: Mapping[str, Callable[[object], Any]] = {
     "ignore_query": literals.texts,
     "methods": _methods,
     "shared": literals.boolean,
+    "replay_set_cookie": literals.boolean,
 }
 
 
@@ -110,11 +121,12 @@ def _read_rule(
         if (value := found.get(key))
     }
     policy = Policy(
-        strategy=found.get("strategy") or Http(),
+        strategy=found.get("strategy") or make_strategy({"strategy_name": "http"}),
         retention=Retention(**{**_as_dict(retention), **kept}),
         ignore_query=found.get("ignore_query", ()),
         methods=found.get("methods", SAFE_METHODS),
         shared=found.get("shared", False),
+        replay_set_cookie=found.get("replay_set_cookie", False),
         source=f'rule {number} ("{found["match"]}")',
     )
     return Rule(found["match"], policy)

@@ -56,7 +56,10 @@ def _with_body(store: Store, request: Request, version: Version, fields: Fields,
     if isinstance(ranges, f.Unsatisfiable):
         fields = f.with_field(_with_length(fields, 0), b"Content-Range", ranges.content_range())
         return Answer(416, b"Range Not Satisfiable", fields, cache_status=status, content=b"", source="cache")
+    part = rules.slice_of(request, version) if version.status == 206 else None
     body = store.open_body(version.body)
+    if part is not None:
+        return _from_part(part, version, fields, status, body)
     if ranges is None:
         return _whole(version, fields, status, body)
     return _partial(ranges, version, fields, status, body)
@@ -104,6 +107,23 @@ def _partial(
         cache_status=status,
         stream=stream,
         size=length,
+        source="cache",
+        on_close=body.close,
+    )
+
+
+def _from_part(
+    part: rules.Slice, version: Version, fields: Fields, status: bytes, body: BodyReader
+) -> Answer:
+    """206 out of a stored 206 (RFC 9111 §3.3)."""
+    fields = _with_length(f.with_field(fields, b"Content-Range", part.content_range), part.length)
+    return Answer(
+        206,
+        b"Partial Content",
+        fields,
+        cache_status=status,
+        stream=_read(body, part.offset, part.length),
+        size=part.length,
         source="cache",
         on_close=body.close,
     )

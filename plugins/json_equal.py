@@ -9,16 +9,18 @@ the new content is compared with the stored one. `a.b` goes into objects, `[]` i
 white space. Equal: the stored version stays and counts as confirmed, so that `changed` is told, and a version
 kept, only for what matters.
 
-What cannot be read as JSON, or is larger than `max_bytes` (8 MiB), is compared by its bytes, as ever.
+What cannot be read as JSON, or is larger than `max_bytes` (8 MiB, before and after its content coding is
+undone), is compared by its bytes, as ever. Numbers are compared as numbers and by all their digits; objects
+that name a field twice are no JSON here, since readers differ about what they say.
 """
 
 from __future__ import annotations
 
-import gzip
 import json
 import re
 import zlib
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
+from decimal import Decimal
 from typing import Any, Final
 
 from buffy_proxy import CacheKey, StoredBody, hookimpl
@@ -73,14 +75,16 @@ def is_new_version(key: CacheKey, old: StoredBody, new: StoredBody) -> bool | No
     paths = next((paths for pattern, paths in _rules if pattern.match(key.url)), None)
     if paths is None or max(old.version.body.size, new.version.body.size) > _max_bytes:
         return None
+    if old.version.status != new.version.status:
+        return None
     try:
         before, after = value_of(old), value_of(new)
-    except (ValueError, RecursionError, OSError, EOFError, zlib.error):
+        for path in paths:
+            remove(before, path)
+            remove(after, path)
+        return False if same(before, after) else None
+    except (ValueError, ArithmeticError, RecursionError):
         return None
-    for path in paths:
-        remove(before, path)
-        remove(after, path)
-    return None if before != after else False
 
 
 def value_of(body: StoredBody) -> Any:
@@ -94,27 +98,97 @@ def value_of(body: StoredBody) -> Any:
     ]
     for coding in reversed(codings):
         content = decoded(content, coding)
-    return json.loads(content)
+    return json.loads(content, parse_int=Decimal, parse_float=Decimal, object_pairs_hook=_object)
+
+
+def _object(pairs: Iterable[tuple[str, Any]]) -> dict[str, Any]:
+    pairs = list(pairs)
+    made = dict(pairs)
+    if len(made) != len(pairs):
+        raise ValueError("a field is named twice")
+    return made
+
+
+def same(one: Any, other: Any) -> bool:
+    """Equal as JSON: `true` is not 1, as it is in Python."""
+    if type(one) is not type(other):
+        return False
+    if isinstance(one, dict):
+        return one.keys() == other.keys() and all(same(one[name], other[name]) for name in one)
+    if isinstance(one, list):
+        return len(one) == len(other) and all(map(same, one, other))
+    return bool(one == other)
+
+
+# -- content codings ----------------------------------------------------------------------------------------
+
+_FEED: Final = 64
+"""Bytes at a time for brotli, which knows no limit of its own: some bytes of it may stand for megabytes."""
 
 
 def decoded(content: bytes, coding: bytes) -> bytes:
+    """ValueError where it is too large, broken, or in a coding that nothing installed here undoes."""
     match coding:
         case b"identity":
             return content
-        case b"gzip" | b"x-gzip":
-            return gzip.decompress(content)
-        case b"deflate":
-            return zlib.decompress(content)
+        case b"gzip" | b"x-gzip" | b"deflate":
+            return _inflated(content, 15 if coding == b"deflate" else 31)
         case b"br":
-            import brotli  # comes with mitmproxy
-
-            return bytes(brotli.decompress(content))
+            return _unbrotlied(content)
         case b"zstd":
-            import zstandard  # comes with mitmproxy
-
-            return bytes(zstandard.ZstdDecompressor().stream_reader(content).read())
+            return _unzstandarded(content)
         case _:
             raise ValueError(f"the content coding {coding!r} is unknown")
+
+
+def _inflated(content: bytes, window: int) -> bytes:
+    """zlib's `window` bits say which wrapper is expected; gzip may have several members (RFC 1952 §2.2)."""
+    made = b""
+    while content:
+        stream = zlib.decompressobj(window)
+        try:
+            made += stream.decompress(content, _max_bytes + 1 - len(made))
+        except zlib.error as error:
+            raise ValueError(str(error)) from error
+        if len(made) > _max_bytes or not stream.eof:
+            raise ValueError("too large, or not whole")
+        content = stream.unused_data
+    return made
+
+
+def _unbrotlied(content: bytes) -> bytes:
+    try:
+        import brotli  # comes with mitmproxy
+    except ImportError as error:
+        raise ValueError(str(error)) from error
+    stream, made = brotli.Decompressor(), bytearray()
+    try:
+        for start in range(0, len(content), _FEED):
+            made += stream.process(content[start : start + _FEED])
+            if len(made) > _max_bytes:
+                raise ValueError("too large")
+    except brotli.error as error:
+        raise ValueError(str(error)) from error
+    if not stream.is_finished():
+        raise ValueError("not whole")
+    return bytes(made)
+
+
+def _unzstandarded(content: bytes) -> bytes:
+    try:
+        import zstandard  # comes with older versions of mitmproxy
+    except ImportError as error:
+        raise ValueError(str(error)) from error
+    try:
+        made = zstandard.ZstdDecompressor().stream_reader(content).read(_max_bytes + 1)
+    except zstandard.ZstdError as error:
+        raise ValueError(str(error)) from error
+    if len(made) > _max_bytes:
+        raise ValueError("too large")
+    return bytes(made)
+
+
+# -- fields -------------------------------------------------------------------------------------------------
 
 
 def remove(value: Any, path: Path) -> None:

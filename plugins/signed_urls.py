@@ -6,7 +6,8 @@
 A link to an object store is signed anew for each request, so by its URL nothing is ever found again. For the
 hosts that are listed the parameters of the signature leave the key, and what was fetched with one link
 answers the next. Whoever can name the path gets the stored bytes, without a valid signature: list only hosts
-whose content is public. Without the table nothing changes.
+whose content is public. Without the table nothing changes. Errors of such links are not kept: they may be about
+one link alone, which is wrong or too old.
 
 Known are the signatures of S3 (versions 2 and 4), Google, Azure (SAS), CloudFront, Aliyun, Tencent and
 Akamai. Only what is whole counts: a parameter named `token` alone is an API's own and stays. Parameters that
@@ -21,7 +22,7 @@ from fnmatch import fnmatchcase
 from typing import Any, Final
 from urllib.parse import unquote, urlsplit
 
-from buffy_proxy import KeyParts, hookimpl
+from buffy_proxy import DoNotStore, KeyParts, Request, Response, hookimpl
 
 __version__ = "1.0"
 
@@ -43,7 +44,7 @@ FAMILIES: Final[Mapping[str, tuple[frozenset[str], frozenset[str]]]] = {
         (
             "Azure SAS",
             "sv sig se",
-            "sp st sr spr sip ss srt si skoid sktid skt ske sks skv sdd saoid suoid scid ses sr",
+            "sp st sr spr sip ss srt si skoid sktid skt ske sks skv sdd saoid suoid scid ses",
         ),
         ("CloudFront", "signature key-pair-id", "policy expires hash-algorithm"),
         (
@@ -76,21 +77,31 @@ def configure(settings: Mapping[str, Any]) -> None:
     hosts = settings.get("hosts", [])
     if not isinstance(hosts, list) or not all(isinstance(host, str) and host for host in hosts):
         raise ValueError(f'hosts: must be a list such as ["*.objects.example.net"], not {hosts!r}')
+    for host in hosts:
+        if "/" in host or ":" in host:
+            raise ValueError(f"hosts: {host!r} is no host; write it without scheme, port and path")
     _hosts = tuple(host.lower() for host in hosts)
 
 
 @hookimpl
 def cache_key(default: KeyParts) -> KeyParts | None:
     """Without the signature, and without what of it kept the answers of different links apart."""
-    base, mark, query = default.url.partition("?")
-    if not mark or not _hosts or not _is_listed(default.url):
-        return None
-    leaving = signature(query)
+    base, _, query = default.url.partition("?")
+    leaving = signature(query) if _is_listed(default.url) else None
     if not leaving:
         return None
     kept = "&".join(pair for pair in query.split("&") if name_of(pair) not in leaving)
     credentials = tuple((name, value) for name, value in default.credentials if name.lower() not in leaving)
     return replace(default, url=f"{base}?{kept}" if kept else base, credentials=credentials)
+
+
+@hookimpl
+def storability(request: Request, response: Response) -> DoNotStore | None:
+    """A 403 to a link that is too old must not answer the next one, which shares its key."""
+    query = request.url.partition("?")[2]
+    if response.status < 400 or not _is_listed(request.url) or not signature(query):
+        return None
+    return DoNotStore("an error that may be about the signature of this link")
 
 
 def signature(query: str) -> frozenset[str]:
@@ -107,5 +118,7 @@ def name_of(pair: str) -> str:
 
 
 def _is_listed(url: str) -> bool:
+    if not _hosts:
+        return False
     host = (urlsplit(url).hostname or "").lower()
     return any(fnmatchcase(host, pattern) for pattern in _hosts)

@@ -28,6 +28,7 @@ import threading
 import time
 from collections.abc import Mapping
 from typing import Any, Final
+from urllib.parse import urlsplit
 
 import requests
 
@@ -63,6 +64,7 @@ class Hook:
             raise ValueError(f"{unknown[0]}: unknown key; allowed are {', '.join(given)}")
         given |= settings
         self.url = _url(given["url"]) if settings else ""
+        self.host = urlsplit(self.url).hostname  # for the log: the path is often a secret itself
         self.events = _events(given["events"])
         self.pattern = _pattern(given["match"])
         self.secret = _text("secret", given["secret"]).encode()
@@ -81,7 +83,7 @@ class Hook:
         why = ""
         for attempt in range(self.attempts):
             if self.stopping.is_set():
-                log.warning("%s is not told to %s: the server stops", what, self.url)
+                log.warning("%s is not told to %s: the server stops", what, self.host)
                 return
             done, why, pause = self._try(body, FIRST_PAUSE_S * 2**attempt)
             if done:
@@ -90,7 +92,7 @@ class Hook:
                 break
             if attempt + 1 < self.attempts:
                 self.stopping.wait(min(pause, MAX_PAUSE_S))
-        log.error("%s could not be told to %s, given up: %s", what, self.url, why)
+        log.error("%s could not be told to %s, given up: %s", what, self.host, why)
 
     def _try(self, body: bytes, pause: float) -> tuple[bool, str, float | None]:
         """Whether it is done; else why not, and after how many seconds to try again (None: never)."""
@@ -101,10 +103,15 @@ class Hook:
             with requests.Session() as session:
                 session.trust_env = False
                 answer = session.post(
-                    self.url, body, headers=headers, timeout=self.timeout_s, allow_redirects=False
+                    self.url,
+                    body,
+                    headers=headers,
+                    timeout=self.timeout_s,
+                    allow_redirects=False,
+                    stream=True,  # the head says all; content without end would hold up all events
                 )
-        except requests.RequestException as error:
-            return False, str(error), pause
+        except (requests.RequestException, OSError) as error:
+            return False, f"no answer ({type(error).__name__})", pause
         if 200 <= answer.status_code < 300:
             return True, "", None
         why = f"it answered {answer.status_code}"
@@ -135,7 +142,7 @@ def _number(name: str, value: object, minimum: float) -> float:
 
 
 def _events(value: object) -> frozenset[str]:
-    if not isinstance(value, list) or not value or not set(value) <= set(EVENTS):
+    if not isinstance(value, list) or not value or not all(event in EVENTS for event in value):
         raise ValueError(f"events: must be some of {', '.join(EVENTS)}, not {value!r}")
     return frozenset(value)
 

@@ -19,6 +19,7 @@ from buffy_proxy.errors import StoreError
 from buffy_proxy.hot import HEAD_MAX, Entry, HotAnswers, entry_of
 from buffy_proxy.ledger import Ledger
 from buffy_proxy.literals import address_text
+from buffy_proxy.posted import Recording
 from buffy_proxy.selectors import Selectors, parse_proxy_authorization
 
 log = logging.getLogger("buffy.proxy")
@@ -44,6 +45,8 @@ class Interceptor:
     # -- mitmproxy hooks ----------------------------------------------------------------------------------
     def http_connect(self, flow: http.HTTPFlow) -> None:
         refusal = self._identify(flow)
+        if refusal is None and self.config.reverse:
+            refusal = _refuse(405, "this is a reverse proxy; it opens no tunnels")
         if refusal is not None:
             flow.response = _to_mitmproxy(refusal)
         else:
@@ -68,8 +71,12 @@ class Interceptor:
         if response is None:
             return
         head = Response(response.status_code, response.data.reason, tuple(response.headers.fields))
+        recording: Recording | None = None
         if flow.request.method not in SAFE:
-            await self.cache.invalidate(self._request(flow, b""), head)
+            request = self._request(flow, b"")
+            await self.cache.changes.invalidate(request, head)
+            recording = self.cache.changes.record_posted(request, head, flow.request.timestamp_start)
+        flow.metadata["buffy.recording"] = recording
         status = f.cache_status(
             fwd="bypass" if flow.request.method in SAFE else "method", fwd_status=head.status
         )
@@ -83,14 +90,20 @@ class Interceptor:
 
         def count(chunk: bytes) -> bytes:
             flow.metadata["buffy.bytes"] += len(chunk)
+            if recording is not None:
+                recording.feed(chunk)
             return chunk
 
         response.stream = count
 
-    def response(self, flow: http.HTTPFlow) -> None:
+    async def response(self, flow: http.HTTPFlow) -> None:
+        if (recording := flow.metadata.pop("buffy.recording", None)) is not None:
+            await recording.commit()
         self._note_forwarded(flow)
 
     def error(self, flow: http.HTTPFlow) -> None:
+        if (recording := flow.metadata.pop("buffy.recording", None)) is not None:
+            recording.abort()
         if flow.error is not None:
             log.info("%s %s: %s", flow.request.method, self._shown(flow), flow.error.msg)
         self._note_forwarded(flow)
@@ -102,6 +115,17 @@ class Interceptor:
             data.server.error = "Buffy is offline for this client"
         elif address is not None and (address[0], address[1]) in self._own:
             data.server.error = "the destination is this proxy itself"
+
+    def retarget(self, request: http.Request) -> None:
+        """A reverse proxy has one origin, whatever authority the client names (RFC 9110 §7.4 lets it).
+        CONNECT is left alone, and refused later."""
+        if self.config.reverse and request.method != "CONNECT":
+            scheme, host, port = f.origin_of(self.config.reverse)
+            request.data.scheme, request.data.host, request.data.port = (
+                scheme.encode(),
+                host.strip("[]"),
+                port,
+            )
 
     # -- for the layers -----------------------------------------------------------------------------------
     def is_upgrade(self, flow: http.HTTPFlow) -> bool:

@@ -130,6 +130,7 @@ class BuffyStream(HttpStream):
 
     def state_wait_for_request_headers(self, event: RequestHeaders) -> layer.CommandGenerator[None]:
         request = event.request
+        self._layer.interceptor.retarget(request)
         self._origin_form = self.mode is HTTPMode.regular and not request.host and request.method != "CONNECT"
         yield from super().state_wait_for_request_headers(event)
 

@@ -66,6 +66,8 @@ class BuffyHttp1Server(WithoutTrailers, Http1Server):
 
     def _target_uri(self, head: RequestHead) -> str | None:
         try:
+            if reverse := self._layer.interceptor.config.reverse:
+                return f.normalise_url(reverse + head.target) if head.target.startswith("/") else None
             if self._layer.mode is HTTPMode.regular:
                 usable = head.target.startswith("http://") and "@" not in head.target.split("/", 3)[2]
                 return f.normalise_url(head.target) if usable else None

@@ -25,6 +25,10 @@ def serve(
     ] = None,
     data_dir: Annotated[Path | None, talk.DATA_DIR] = None,
     config: Annotated[Path | None, talk.CONFIG] = None,
+    reverse: Annotated[
+        str | None,
+        typer.Option("--reverse", metavar="URL", help="Be a reverse proxy: all requests go to this origin."),
+    ] = None,
     offline: Annotated[
         bool | None, typer.Option("--offline", help="Answer from the store only.", show_default=False)
     ] = None,
@@ -44,6 +48,7 @@ def serve(
         data_dir=data_dir,
         proxy=proxy,
         api=api,
+        reverse=reverse,
         offline=offline,
         plugin_files=plugin or None,
         ignore_broken_plugins=ignore_broken_plugins,

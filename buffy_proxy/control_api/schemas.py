@@ -115,7 +115,9 @@ class WhenRemoteChanged(_Strategy):
 
 class Http(_Strategy):
     """What the origin's own headers say (RFC 9111). Not part of the documented five: only answered to those
-    who set it."""
+    who set it. Its rare parameters (docs/http-semantics.md) are checked where strategies are made."""
+
+    model_config = ConfigDict(extra="allow")
 
     strategy_name: Literal["http"]
 

@@ -58,6 +58,16 @@ def confirms(version: Version, response: Response) -> bool:
     return new is None or old is None or new.same_weakly(old)
 
 
+def same_representation(version: Version, head: Response) -> bool:
+    """Whether a 200 to HEAD is about what is stored: what both give of ETag, Last-Modified and Content-Length
+    must be equal (RFC 9111 §4.3.5)."""
+    length = first(head.fields, b"content-length")
+    if length is not None and length.strip() != b"%d" % version.body.size:
+        return False
+    both = ((first(version.fields, n), first(head.fields, n)) for n in (b"etag", b"last-modified"))
+    return all(old is None or new is None or old == new for old, new in both)
+
+
 NOT_FRESHENED: Final = frozenset({b"content-length", b"content-encoding", b"content-range"})
 """What describes the stored bytes stays as it is, whatever a 304 says (RFC 9111 §3.2)."""
 
@@ -139,12 +149,12 @@ def byte_range(request: Request, version: Version) -> list[ByteRange] | Unsatisf
     wanted = get_all(request.fields, b"range")
     if request.method != "GET" or version.status != 200 or len(wanted) != 1:
         return None
-    if not _if_range_holds(request, version):
+    if not if_range_holds(request, version):
         return None
     return parse_ranges(wanted[0], version.body.size)
 
 
-def _if_range_holds(request: Request, version: Version) -> bool:
+def if_range_holds(request: Request, version: Version) -> bool:
     """Strong comparison only (RFC 9110 §13.1.5): a date must be exactly Last-Modified, and that at least a
     second older than Date, else two representations could share it (§8.8.2.2)."""
     condition = combined(request.fields, b"if-range")

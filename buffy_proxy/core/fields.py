@@ -191,9 +191,9 @@ _QUOTED = re.compile(r'"((?:\\.|[^"\\])*)"', re.DOTALL)
 def directives(fields: Fields, name: bytes = b"cache-control") -> Mapping[str, str | None]:
     """Lower-case directives and their arguments, None where there is none (RFC 9111 §5.2).
 
-    Of a repeated directive the first counts (RFC 9111 §4.2.1). Quoted strings are unquoted; a malformed
-    argument stays as it is, so that `delta_seconds` finds it invalid; members that do not start with a token
-    are skipped.
+    Of a repeated directive the first counts (RFC 9111 §4.2.1), but `no-cache` and `private` add up. Quoted
+    strings are unquoted; a malformed argument stays as it is, so that `delta_seconds` finds it invalid;
+    members that do not start with a token are skipped.
     """
     found: dict[str, str | None] = {}
     value = combined(fields, name)
@@ -201,8 +201,19 @@ def directives(fields: Fields, name: bytes = b"cache-control") -> Mapping[str, s
         return found
     for member in _members(value.decode("latin-1")):
         if match := _DIRECTIVE.fullmatch(member.strip(" \t")):
-            found.setdefault(match[1].lower(), _argument(match[2]))
+            directive, argument = match[1].lower(), _argument(match[2])
+            if directive in _FIELD_LISTS and directive in found:
+                argument = _both(found.pop(directive), argument)
+            found.setdefault(directive, argument)
     return found
+
+
+_FIELD_LISTS: Final = frozenset({"no-cache", "private"})
+
+
+def _both(one: str | None, other: str | None) -> str | None:
+    """Two lists of fields are one; without a list it is about everything, and that counts."""
+    return f"{one},{other}" if one and other else None
 
 
 def _members(text: str) -> Iterator[str]:

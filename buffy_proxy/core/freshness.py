@@ -10,10 +10,12 @@ Strategies and rules both need these figures, so they stand below both.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Final
 
-from buffy_proxy.core.fields import combined, delta_seconds, directives, first, http_date, parse_etag
+from buffy_proxy.core.fields import combined, delta_seconds, first, http_date, parse_etag
 from buffy_proxy.core.model import Fields, Version
+from buffy_proxy.core.said import forbids, said, targeted
 
 HEURISTIC_STATUS: Final = frozenset({200, 203, 204, 206, 300, 301, 308, 404, 405, 410, 414, 501})
 """Status codes that may be stored without explicit freshness (RFC 9110 §15.1)."""
@@ -23,17 +25,20 @@ HEURISTIC_MAX_S: Final = 86400.0
 """A response that says nothing is fresh for a tenth of its age, at most a day (RFC 9111 §4.2.2)."""
 
 
-def freshness_lifetime(version: Version) -> tuple[float, str]:
-    """Seconds, and where they come from ("max-age=60"). 0 for no-cache and for what is not understood."""
-    return lifetime(version.status, version.fields, version.received_at)
+def freshness_lifetime(version: Version, targets: Sequence[str] = ()) -> tuple[float, str]:
+    """Seconds, and where they come from ("max-age=60"). 0 for no-cache and for what is not understood.
+    `targets` are the names of targeted fields that this cache obeys (RFC 9213)."""
+    return lifetime(version.status, version.fields, version.received_at, targets)
 
 
-def lifetime(status: int, fields: Fields, received_at: float) -> tuple[float, str]:
+def lifetime(
+    status: int, fields: Fields, received_at: float, targets: Sequence[str] = ()
+) -> tuple[float, str]:
     """The same for a response that is no version yet; `received_at` stands in for a missing Date."""
-    cc = directives(fields)
-    if "no-cache" in cc:
+    cc = said(fields, targets)
+    if forbids(cc, "no-cache"):
         return 0.0, "no-cache"
-    explicit = explicit_lifetime(fields, received_at)
+    explicit = explicit_lifetime(fields, received_at, targets)
     if explicit is not None:
         return explicit
     if status not in HEURISTIC_STATUS and "public" not in cc:
@@ -41,15 +46,17 @@ def lifetime(status: int, fields: Fields, received_at: float) -> tuple[float, st
     return _heuristic(fields, received_at)
 
 
-def explicit_lifetime(fields: Fields, received_at: float) -> tuple[float, str] | None:
+def explicit_lifetime(
+    fields: Fields, received_at: float, targets: Sequence[str] = ()
+) -> tuple[float, str] | None:
     """What the origin itself says (RFC 9111 §4.2.1), None if nothing. Invalid values count as 0 s."""
-    cc = directives(fields)
+    cc = said(fields, targets)
     for name in ("s-maxage", "max-age"):
         if name in cc:
             seconds = delta_seconds(cc[name])
             return (0.0, f"invalid {name}") if seconds is None else (float(seconds), f"{name}={seconds}")
     expires = first(fields, b"expires")
-    if expires is None:
+    if expires is None or targeted(fields, targets) is not None:  # RFC 9213 §2.2: Expires is not for us then
         return None
     # Invalid dates, "0" above all, lie in the past (§5.3).
     until = http_date(expires, received_at)
@@ -95,9 +102,9 @@ def current_age(version: Version, now: float) -> float:
     return initial_age(version.fields, version.requested_at, version.received_at) + resident_time
 
 
-def fresh_until(version: Version) -> float:
+def fresh_until(version: Version, targets: Sequence[str] = ()) -> float:
     """The moment (POSIX s) at which its current age reaches its freshness lifetime."""
-    seconds, _ = freshness_lifetime(version)
+    seconds, _ = freshness_lifetime(version, targets)
     return (
         version.received_at + seconds - initial_age(version.fields, version.requested_at, version.received_at)
     )

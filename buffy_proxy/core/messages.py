@@ -13,16 +13,18 @@ from buffy_proxy.core.conditional import CONDITIONS
 from buffy_proxy.core.fields import (
     HOP_BY_HOP,
     authority_of,
+    delta_seconds,
     end_to_end,
     first,
     format_http_date,
     normalise_url,
     origin_of,
+    serialise_block,
     via,
     with_field,
     without,
 )
-from buffy_proxy.core.freshness import current_age
+from buffy_proxy.core.freshness import current_age, explicit_lifetime
 from buffy_proxy.core.keys import without_secrets
 from buffy_proxy.core.model import Fields, Request, Response, Version
 
@@ -42,6 +44,7 @@ def forward_fields(request: Request, *, drop_conditionals: bool) -> Fields:
     )
     if request.body and first(request.fields, b"transfer-encoding") is not None:
         kept = with_field(kept, b"Content-Length", b"%d" % len(request.body))
+    kept = _forwards_one_less(request, kept)
     host = authority_of(request.url).encode("utf-8", "surrogateescape")
     return via(((b"Host", host), *kept))
 
@@ -64,6 +67,32 @@ def answer_fields(
 
 _OURS: Final = HOP_BY_HOP | {b"age"}
 _COOKIES: Final = frozenset({b"set-cookie", b"set-cookie2"})
+
+
+def answers_itself(request: Request) -> Response | None:
+    """The answer to an OPTIONS or TRACE that is to go no further (Max-Forwards: 0, RFC 9110 §7.6.2); its
+    content is what `trace` gives."""
+    if request.method not in ("OPTIONS", "TRACE") or _max_forwards(request) != 0:
+        return None
+    if request.method == "TRACE":
+        return Response(200, b"OK", ((b"Content-Type", b"message/http"),))
+    return Response(200, b"OK", ((b"Allow", b"GET, HEAD, POST, PUT, DELETE, PATCH, OPTIONS, TRACE"),))
+
+
+def trace(request: Request) -> bytes:
+    """The request as it came, without fields that hold secrets (RFC 9110 §9.3.8)."""
+    head = f"{request.method} {request.url} HTTP/1.1\r\n".encode("utf-8", "surrogateescape")
+    return head + serialise_block(without_secrets(request.fields)) + b"\r\n"
+
+
+def _max_forwards(request: Request) -> int | None:
+    return delta_seconds((first(request.fields, b"max-forwards") or b"").decode("latin-1"))
+
+
+def _forwards_one_less(request: Request, fields: Fields) -> Fields:
+    """Max-Forwards counts for OPTIONS and TRACE only; others ignore it (RFC 9110 §7.6.2)."""
+    left = _max_forwards(request) if request.method in ("OPTIONS", "TRACE") else None
+    return fields if not left else with_field(fields, b"Max-Forwards", b"%d" % (left - 1))
 
 
 REDIRECTS: Final = frozenset({301, 302, 303, 307, 308})
@@ -102,6 +131,22 @@ def invalidated_urls(request: Request, response: Response) -> list[str]:
         if url is not None and url not in found:
             found.append(url)
     return found
+
+
+def answers_get(request: Request, response: Response) -> bool:
+    """Whether the answer to a POST is what a GET of its target would give: a 200 that says so in
+    Content-Location, with an explicit lifetime (RFC 9110 §9.3.3)."""
+    location = first(response.fields, b"content-location")
+    if request.method != "POST" or response.status != 200 or location is None:
+        return False
+    explicit = explicit_lifetime(response.fields, 0.0)
+    return explicit is not None and _same_origin(request.url, location) == request.url
+
+
+def as_get(request: Request) -> Request:
+    """The GET for the target of a request with content."""
+    described = [name for name, _ in request.fields if name.lower().startswith(b"content-")]
+    return replace(request, method="GET", body=b"", fields=without(request.fields, described))
 
 
 def _same_origin(base: str, reference: bytes) -> str | None:

@@ -17,6 +17,7 @@ class Policy:
     ignore_query  fnmatch patterns of query parameters that leave the cache key ("utm_*")
     methods       which methods may be answered from the store; others are forwarded
     shared        True: credentials do not partition the key (only where a rule says so)
+    replay_set_cookie  True: a stored Set-Cookie goes to whoever gets the response (only where a rule says so)
     source        for humans: `rule 2 ("https://…/**")`, `default`, `order`
     """
 
@@ -25,4 +26,15 @@ class Policy:
     ignore_query: tuple[str, ...] = ()
     methods: frozenset[str] = SAFE_METHODS
     shared: bool = False
+    replay_set_cookie: bool = False
     source: str = "default"
+
+    @property
+    def targets(self) -> tuple[str, ...]:
+        """The targeted fields that count for this resource (RFC 9213); none under most strategies."""
+        return getattr(self.strategy, "targets", ())
+
+    @property
+    def strict(self) -> bool:
+        """Whether stale answers need the origin's leave even when it fails."""
+        return getattr(self.strategy, "strict", False)

@@ -33,6 +33,7 @@ from buffy_proxy.core.conditional import (
     freshen,
     multipart,
     precondition,
+    same_representation,
     satisfies_match,
 )
 from buffy_proxy.core.fields import Fwd, Unsatisfiable, delta_seconds, directives, first, names
@@ -47,10 +48,30 @@ from buffy_proxy.core.keys import (
     redact_url,
     without_secrets,
 )
-from buffy_proxy.core.messages import answer_fields, forward_fields, invalidated_urls, redirected
+from buffy_proxy.core.messages import (
+    answer_fields,
+    answers_get,
+    answers_itself,
+    as_get,
+    forward_fields,
+    invalidated_urls,
+    redirected,
+    trace,
+)
 from buffy_proxy.core.model import CacheKey, Request, Version
+from buffy_proxy.core.parts import PARTIAL, Slice, slice_of
 from buffy_proxy.core.policy import Policy
-from buffy_proxy.core.storing import DoNotStore, Storability, Store, StoreError, is_whole, storability
+from buffy_proxy.core.said import said, without_named
+from buffy_proxy.core.stale import may_serve_stale, while_revalidating, within_max_stale
+from buffy_proxy.core.storing import (
+    DoNotStore,
+    Storability,
+    Store,
+    StoreError,
+    is_whole,
+    storability,
+    storable_part,
+)
 from buffy_proxy.core.strategies import Renewal
 from buffy_proxy.core.versions import matches, prefer_pinned
 
@@ -66,6 +87,7 @@ __all__ = [
     "Multipart",
     "OriginFailure",
     "Serve",
+    "Slice",
     "Storability",
     "Store",
     "StoreError",
@@ -74,6 +96,9 @@ __all__ = [
     "UseStored",
     "Validate",
     "answer_fields",
+    "answers_get",
+    "answers_itself",
+    "as_get",
     "byte_range",
     "cache_key",
     "cache_key_of",
@@ -94,7 +119,12 @@ __all__ = [
     "precondition",
     "redact_url",
     "redirected",
+    "same_representation",
+    "slice_of",
     "storability",
+    "storable_part",
+    "trace",
+    "without_named",
     "without_secrets",
 ]
 
@@ -105,11 +135,12 @@ __all__ = [
 @dataclass(frozen=True, slots=True)
 class Serve:
     """Answer with this version without asking. `stale`: past its `fresh_until`; `detail`: for Cache-Status,
-    "" for a plain hit."""
+    "" for a plain hit; `renew`: and ask the origin in the background (RFC 5861 §3)."""
 
     version: Version
     stale: bool
     detail: str
+    renew: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -151,7 +182,7 @@ def decide(
     select: Callable[[Sequence[Version], float], Version | None] = prefer_pinned,
 ) -> Decision:
     """What answers `request`. `versions` are all of the resource, newest first; `error` is the error response
-    kept beside them; `select` chooses among those that match. Reads no clock and no body."""
+    (or the part) kept beside them; `select` chooses among those that match. Reads no clock and no body."""
     if request.method not in policy.methods:
         reason = f"{request.method} is not answered from the store"
         return Unavailable(f"offline, and {reason}") if request.offline else Forward("method", reason)
@@ -178,8 +209,10 @@ def _from_store(
         if _objection(request, version, policy, now) is None:
             if not stale:
                 return Serve(version, False, "")
-            if _within_max_stale(request, version, policy, now):
+            if within_max_stale(request, version, policy, now):
                 return Serve(version, True, "max-stale in the request")
+            if while_revalidating(version, policy, now):
+                return Serve(version, True, "stale-while-revalidate", renew=True)
     if error is not None and _error_answers(request, error, policy, now):
         return _repeat_error(request, version, error, policy, now)
     if version is not None and not policy.strategy.obeys_origin and _only_if_cached(request):
@@ -190,6 +223,8 @@ def _from_store(
 def _error_answers(request: Request, error: Version, policy: Policy, now: float) -> bool:
     """As long as both the origin and the strategy would let it: when_requested asks anew each time."""
     fresh = now < error.fresh_until and matches(error, request.fields)
+    if error.status == PARTIAL and slice_of(request, error) is None:
+        return False
     if not fresh or now >= policy.strategy.plan(error, now, request.url).fresh_until:
         return False
     return _objection(request, error, policy, now) is None
@@ -202,7 +237,7 @@ def _repeat_error(
     asked."""
     if version is not None and error.status >= 500 and may_serve_stale(request, version, policy, now):
         return Serve(version, now >= version.fresh_until, f"origin answered {error.status}")
-    return Serve(error, False, f"stored error {error.status}")
+    return Serve(error, False, "stored part" if error.status == PARTIAL else f"stored error {error.status}")
 
 
 def _renew(request: Request, version: Version, policy: Policy, now: float) -> Decision:
@@ -244,6 +279,7 @@ class _Ask:
     request: Request
     asked: Mapping[str, str | None]
     version: Version
+    policy: Policy
     now: float
 
     def seconds(self, name: str) -> int | None:
@@ -253,7 +289,7 @@ class _Ask:
 
 def _too_old(ask: _Ask) -> bool:
     limit = ask.seconds("max-age")
-    if limit is None or "immutable" in directives(ask.version.fields):
+    if limit is None or "immutable" in said(ask.version.fields, ask.policy.targets):
         return False
     return current_age(ask.version, ask.now) > limit
 
@@ -288,42 +324,12 @@ def _objection(request: Request, version: Version, policy: Policy, now: float) -
     """Why the client wants this version validated although it may be fresh; None: it does not."""
     if not policy.strategy.obeys_origin or _DEMANDING.isdisjoint(names(request.fields)):
         return None
-    ask = _Ask(request, directives(request.fields), version, now)
+    ask = _Ask(request, directives(request.fields), version, policy, now)
     return next((why for _, objects, why in _OBJECTIONS if objects(ask)), None)
 
 
 def _only_if_cached(request: Request) -> bool:
     return "only-if-cached" in directives(request.fields)
-
-
-def _within_max_stale(request: Request, version: Version, policy: Policy, now: float) -> bool:
-    """§5.2.1.2: the client takes a stale answer, unless the origin forbids it (§4.2.4) or it was
-    invalidated."""
-    asked = directives(request.fields)
-    if (
-        "max-stale" not in asked
-        or not policy.strategy.obeys_origin
-        or _FORBID_STALE & directives(version.fields).keys()
-    ):
-        return False
-    limit = float("inf") if asked["max-stale"] is None else delta_seconds(asked["max-stale"])
-    return limit is not None and version.fresh_until > float("-inf") and now - version.fresh_until <= limit
-
-
-_FORBID_STALE: Final = frozenset({"must-revalidate", "no-cache", "proxy-revalidate", "s-maxage"})
-"""Response directives that forbid a shared cache to answer stale (§4.2.4, §5.2.2)."""
-
-
-def may_serve_stale(request: Request, version: Version, policy: Policy, now: float) -> bool:
-    """Whether the version may answer although the origin could not be asked. Buffy's promise goes beyond
-    stale-if-error (RFC 5861): yes, unless under a strategy that obeys the origin the response forbids it.
-
-    A pin or offline mode says so explicitly. While still fresh, only no-cache forbids.
-    """
-    if not policy.strategy.obeys_origin or request.offline or version.pinned(now):
-        return True
-    forbidden = frozenset({"no-cache"}) if now < version.fresh_until else _FORBID_STALE
-    return not forbidden & directives(version.fields).keys()
 
 
 @dataclass(frozen=True, slots=True)

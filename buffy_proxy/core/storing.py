@@ -12,9 +12,11 @@ from dataclasses import dataclass
 from typing import Final
 
 from buffy_proxy.core.fields import ANY, directives, first, vary_names
-from buffy_proxy.core.freshness import HEURISTIC_STATUS, explicit_lifetime, initial_age
+from buffy_proxy.core.freshness import HEURISTIC_STATUS, explicit_lifetime, initial_age, lifetime
 from buffy_proxy.core.model import CacheKey, Request, Response
+from buffy_proxy.core.parts import no_part
 from buffy_proxy.core.policy import Policy
+from buffy_proxy.core.said import forbids, said
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,7 +43,7 @@ Storability = Store | StoreError | DoNotStore
 
 @dataclass(frozen=True, slots=True)
 class _Exchange:
-    """A request and its response, as the rows below look at them; `asked`, `said`: their Cache-Control."""
+    """A request and its response, as the rows below look at them; `asked`, `said`: their directives."""
 
     request: Request
     response: Response
@@ -56,7 +58,7 @@ class _Exchange:
 
     @property
     def explicit(self) -> bool:
-        return explicit_lifetime(self.response.fields, self.now) is not None
+        return explicit_lifetime(self.response.fields, self.now, self.policy.targets) is not None
 
 
 UNDERSTOOD: Final = HEURISTIC_STATUS - {206} | {302, 303, 307}
@@ -64,6 +66,8 @@ UNDERSTOOD: Final = HEURISTIC_STATUS - {206} | {302, 303, 307}
 
 _UNREPEATABLE: Final = frozenset({401, 407, 412, 416, 421, 425, 428, 429, 431, 511})
 """Errors about this one request, or that must never be stored (RFC 6585, RFC 8470 §5.2)."""
+
+HEURISTIC_ERROR_MAX_S: Final = 300.0
 
 _SHARED_LEAVE: Final = frozenset({"public", "must-revalidate", "s-maxage"})
 """Response directives that let a shared cache keep what was asked for with Authorization (RFC 9111 §3.5)."""
@@ -114,7 +118,7 @@ _FORBIDDEN: Final[_Rows] = (
     ("RFC 9111 §5.2.1.5", lambda x: "no-store" in x.asked, "no-store in the request"),
     ("RFC 9111 §5.2.2.5, §5.2.2.3", _no_store_said, "no-store in the response"),
     ("RFC 9111 §5.2.2.3", _not_understood, "must-understand, and the status is not"),
-    ("RFC 9111 §5.2.2.7", lambda x: "private" in x.said, "private"),
+    ("RFC 9111 §5.2.2.7", lambda x: forbids(x.said, "private"), "private"),
     ("RFC 9111 §3.5", _unshared, "asked for with Authorization"),
     ("RFC 9111 §4.1", lambda x: vary_names(x.response.fields) is ANY, "Vary: * never matches again"),
     ("RFC 9111 §3", _nothing_allows, "the status needs explicit freshness"),
@@ -128,15 +132,26 @@ def storability(
 ) -> Storability:
     """Whether the response, complete and received at `now`, may be stored. `request` is the client's own,
     with its credentials. The partition in `key` changes nothing here: it protects, it does not permit."""
-    exchange = _Exchange(
-        request, response, policy, now, asked=directives(request.fields), said=directives(response.fields)
-    )
+    asked, said_ = directives(request.fields), said(response.fields, policy.targets)
+    exchange = _Exchange(request, response, policy, now, asked=asked, said=said_)
     error = response.status >= 400
     rows = _NEVER_A_VERSION + (_FORBIDDEN if error or policy.strategy.obeys_origin else ())
-    for clause, forbids, why in rows:
-        if forbids(exchange):
+    for clause, applies, why in rows:
+        if applies(exchange):
             return DoNotStore(f"{why} ({clause})")
     return _error(exchange) if error else Store()
+
+
+def storable_part(request: Request, response: Response, policy: Policy, now: float) -> str | None:
+    """Why a 206 may not be kept as a part (RFC 9111 §3.3), None if it may: as for a whole response, and the
+    strategy must be one that obeys the origin, since others want the whole."""
+    if not policy.strategy.obeys_origin:
+        return "the strategy wants the whole"
+    if (why := no_part(request, response)) is not None:
+        return why
+    asked, said_ = directives(request.fields), said(response.fields, policy.targets)
+    exchange = _Exchange(request, response, policy, now, asked=asked, said=said_)
+    return next((f"{why} ({clause})" for clause, applies, why in _FORBIDDEN if applies(exchange)), None)
 
 
 def is_whole(request: Request, response: Response) -> bool:
@@ -145,8 +160,10 @@ def is_whole(request: Request, response: Response) -> bool:
 
 
 def _error(x: _Exchange) -> StoreError | DoNotStore:
-    """An error is repeated only as long as the origin itself says (RFC 9111 §4.2.1)."""
-    explicit = explicit_lifetime(x.response.fields, x.now)
-    seconds = explicit[0] if explicit is not None and "no-cache" not in x.said else 0.0
+    """An error is repeated as long as the origin itself says (RFC 9111 §4.2.1); where it only gives a
+    Last-Modified (§4.2.2), for minutes at most, since what is missing today is there tomorrow."""
+    seconds, _ = lifetime(x.status, x.response.fields, x.now, x.policy.targets)
+    if not x.explicit:
+        seconds = min(seconds, HEURISTIC_ERROR_MAX_S)
     until = x.now + seconds - initial_age(x.response.fields, x.now, x.now)
     return StoreError(until) if until > x.now else DoNotStore(f"an error ({x.status}) is never a version")

@@ -20,6 +20,7 @@ from croniter.croniter import CroniterError
 from buffy_proxy.core.fields import first
 from buffy_proxy.core.freshness import fresh_until, freshness_lifetime, has_validator
 from buffy_proxy.core.model import Version
+from buffy_proxy.core.said import TARGETS
 
 
 class Renewal(enum.Enum):
@@ -182,15 +183,26 @@ class WhenRemoteChanged:
 
 @dataclass(frozen=True, slots=True)
 class Http:
-    """What the origin's own fields say: the freshness lifetime of RFC 9111 §4.2, then validation."""
+    """What the origin's own fields say: the freshness lifetime of RFC 9111 §4.2, then validation.
+
+    targets  names of targeted fields that go before Cache-Control, in order of preference (RFC 9213)
+    strict   True: stale answers only where the origin allows them (RFC 5861), also when the origin fails
+    """
 
     strategy_name: ClassVar[str] = "http"
     obeys_origin: ClassVar[bool] = True
+    targets: tuple[str, ...] = TARGETS
+    strict: bool = False
+
+    def __post_init__(self) -> None:
+        for name in self.targets:
+            if not isinstance(name, str) or not re.fullmatch(r"[A-Za-z0-9!#$%&'*+.^_`|~-]+", name):
+                raise ValueError(f"targets: {name!r} is no name of a field")
 
     def plan(self, version: Version, now: float, url: str = "") -> Plan:
         renewal = Renewal.VALIDATE if has_validator(version.fields) else Renewal.REFETCH
-        _, source = freshness_lifetime(version)
-        return Plan(fresh_until(version), None, renewal, f"as the origin says: {source}")
+        _, source = freshness_lifetime(version, self.targets)
+        return Plan(fresh_until(version, self.targets), None, renewal, f"as the origin says: {source}")
 
 
 def _until(moment: float, reason: str) -> Plan:
@@ -264,4 +276,8 @@ def _checked(what: str, given: Any, default: object) -> Any:
 def to_json(strategy: Strategy) -> dict[str, Any]:
     """`{"strategy_name": …}` with all parameters; from_json gives the same strategy back."""
     plain: Any = getattr(strategy, "inner", strategy)  # plugins/guard.py wraps those of plugins
-    return {"strategy_name": strategy.strategy_name, **asdict(plain)}
+    parameters = asdict(plain)
+    if isinstance(plain, Http):  # what only experts set is not shown to everybody
+        usual = asdict(Http())
+        parameters = {name: value for name, value in parameters.items() if value != usual[name]}
+    return {"strategy_name": strategy.strategy_name, **parameters}

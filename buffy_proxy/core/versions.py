@@ -10,6 +10,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Final
 
+from buffy_proxy.core import languages
 from buffy_proxy.core.fields import ANY, Star, combined, vary_names
 from buffy_proxy.core.keys import CREDENTIAL_FIELDS
 from buffy_proxy.core.model import Fields, Retention, Version
@@ -71,15 +72,30 @@ def matches(version: Version, request_fields: Fields, *, star: bool = False) -> 
     names = vary_names(version.fields)
     if names is ANY:
         return star
-    return not names or _nominated(names, version.request_fields) == _nominated(names, request_fields)
+    if not names or _nominated(names, version.request_fields) == _nominated(names, request_fields):
+        return True
+    return languages.FIELD in names and _language_suits(version, names, request_fields)
+
+
+def _language_suits(version: Version, names: frozenset[bytes], request_fields: Fields) -> bool:
+    """Whether the languages that were asked for differ, but the version is in the one that this request wants
+    most: the origin has no better answer (RFC 9110 §12.5.4). All else that Vary names must be equal."""
+    asked, language = combined(request_fields, languages.FIELD), combined(version.fields, b"content-language")
+    if asked is None or language is None or languages.preferred(asked) != language.strip().lower():
+        return False
+    others = names - {languages.FIELD}
+    return _nominated(others, version.request_fields) == _nominated(others, request_fields)
 
 
 def _nominated(names: Iterable[bytes], request_fields: Fields) -> tuple[tuple[bytes, bytes | None], ...]:
-    return tuple((n, _normal(combined(request_fields, n))) for n in sorted(set(names) - CREDENTIAL_FIELDS))
+    wanted = sorted(set(names) - CREDENTIAL_FIELDS)
+    return tuple((name, _normal(name, combined(request_fields, name))) for name in wanted)
 
 
-def _normal(value: bytes | None) -> bytes | None:
+def _normal(name: bytes, value: bytes | None) -> bytes | None:
     """White space around commas means nothing, but within quoted strings it may."""
+    if value is not None and name == languages.FIELD:
+        return languages.normal(value)
     if value is None or b'"' in value:
         return value
     return _COMMA.sub(b", ", value.strip(b" \t"))

@@ -13,6 +13,7 @@ from buffy_proxy.core.conditional import (
     freshen,
     multipart,
     precondition,
+    same_representation,
 )
 from buffy_proxy.core.fields import Unsatisfiable, first, get_all
 from buffy_proxy.core.model import Fields
@@ -205,3 +206,19 @@ def test_multipart_rfc9110_14_6() -> None:
     assert one == b"\r\nContent-Type: text/plain\r\nContent-Range: bytes 0-1/10\r\n\r\n01"
     assert two == b"\r\nContent-Type: text/plain\r\nContent-Range: bytes 8-9/10\r\n\r\n89"
     assert len(boundary) <= 70  # RFC 2046 §5.1.1
+
+
+SAME = [
+    ("§4.3.5 nothing said", [], [], True),
+    ("§4.3.5 the same ETag", ['ETag: "a"'], ['ETag: "a"'], True),
+    ("§4.3.5 another ETag", ['ETag: "a"'], ['ETag: "b"'], False),
+    ("§4.3.5 another date", ["Last-Modified: x"], ["Last-Modified: y"], False),
+    ("§4.3.5 only one says it", ['ETag: "a"'], [], True),
+    ("§4.3.5 the same length", [], [f"Content-Length: {len(BODY)}"], True),
+    ("§4.3.5 another length", [], ["Content-Length: 0"], False),
+]
+
+
+@pytest.mark.parametrize(("clause", "stored", "head", "same"), SAME, ids=[row[0] for row in SAME])
+def test_same_representation(clause: str, stored: list[str], head: list[str], same: bool) -> None:
+    assert same_representation(version(*stored), response(200, *head)) is same

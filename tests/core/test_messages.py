@@ -7,7 +7,15 @@ from dataclasses import replace
 import pytest
 
 from buffy_proxy.core.fields import end_to_end, first, get_all
-from buffy_proxy.core.messages import answer_fields, forward_fields, invalidated_urls
+from buffy_proxy.core.messages import (
+    answer_fields,
+    answers_get,
+    answers_itself,
+    as_get,
+    forward_fields,
+    invalidated_urls,
+    trace,
+)
 from tests.core.make import URL, T, date, fields, request, response, version
 
 FORWARDED = [
@@ -105,3 +113,54 @@ INVALIDATED = [  # RFC 9111 §4.4
 @pytest.mark.parametrize(("method", "status", "lines", "urls"), INVALIDATED)
 def test_invalidated_urls(method: str, status: int, lines: list[str], urls: list[str]) -> None:
     assert invalidated_urls(request(method=method), response(status, *lines)) == urls
+
+
+ITSELF = [
+    ("§7.6.2 OPTIONS", "OPTIONS", "0", True),
+    ("§7.6.2 TRACE", "TRACE", "0", True),
+    ("§7.6.2 more to go", "TRACE", "1", False),
+    ("§7.6.2 invalid", "TRACE", "x", False),
+    ("§7.6.2 other methods ignore it", "GET", "0", False),
+]
+
+
+@pytest.mark.parametrize(("why", "method", "left", "own"), ITSELF, ids=[row[0] for row in ITSELF])
+def test_the_last_recipient(why: str, method: str, left: str, own: bool) -> None:
+    made = answers_itself(request(f"Max-Forwards: {left}", method=method))
+    assert (made is not None) is own
+
+
+def test_max_forwards_counts_down() -> None:
+    made = forward_fields(request("Max-Forwards: 3", method="OPTIONS"), drop_conditionals=False)
+    assert first(made, b"max-forwards") == b"2"
+    made = forward_fields(request("Max-Forwards: 3", method="GET"), drop_conditionals=False)
+    assert first(made, b"max-forwards") == b"3"
+
+
+def test_a_trace_has_no_secrets() -> None:
+    echo = trace(request("A: 1", "Cookie: s=1", "Authorization: Basic eA==", method="TRACE"))
+    assert echo == f"TRACE {URL} HTTP/1.1\r\nA: 1\r\n\r\n".encode()
+
+
+LIFE = "Cache-Control: max-age=9"
+POSTED = [
+    ("§9.3.3", "POST", 200, [f"Content-Location: {URL}", LIFE], True),
+    ("§9.3.3 relative", "POST", 200, ["Content-Location: data", LIFE], True),
+    ("§9.3.3 another URL", "POST", 200, ["Content-Location: /other", LIFE], False),
+    ("§9.3.3 no explicit lifetime", "POST", 200, [f"Content-Location: {URL}"], False),
+    ("§9.3.3 no Content-Location", "POST", 200, [LIFE], False),
+    ("§9.3.3 created", "POST", 201, [f"Content-Location: {URL}", LIFE], False),
+    ("§9.3.4 PUT", "PUT", 200, [f"Content-Location: {URL}", LIFE], False),
+]
+
+
+@pytest.mark.parametrize(("why", "method", "status", "lines", "same"), POSTED, ids=[row[0] for row in POSTED])
+def test_an_answer_to_post_that_get_would_give(
+    why: str, method: str, status: int, lines: list[str], same: bool
+) -> None:
+    assert answers_get(request(method=method), response(status, *lines)) is same
+
+
+def test_the_get_of_a_post() -> None:
+    posted = request("Content-Type: a/b", "Content-Length: 1", "Accept: c/d", method="POST", body=b"x")
+    assert as_get(posted) == request("Accept: c/d")

@@ -2,8 +2,8 @@
 
 Most requests of a busy cache come again and again, byte for byte: a tool asks for a URL as it always does.
 The answer to such a request differs only in Age and in the ttl of Cache-Status, as long as nothing changes
-that the decision was made from. For that the store keeps a *stamp* for each resource: it changes with writes to
-its versions, its error response or its policy, by whichever process. So a hit here is:
+that the decision was made from. For that the store keeps a *stamp* for each resource: it changes with each
+write to its versions, its error response or its policy, by whichever process. So a hit here is:
 
     request bytes ──> entry ──> one look into the store ──> same stamp, and still fresh ──> head + content
                                                             else: decided anew, as if there were no entry

@@ -16,6 +16,7 @@ that name a field twice are no JSON here, since readers differ about what they s
 
 from __future__ import annotations
 
+import importlib
 import json
 import re
 import zlib
@@ -175,17 +176,36 @@ def _unbrotlied(content: bytes) -> bytes:
 
 
 def _unzstandarded(content: bytes) -> bytes:
-    try:
-        import zstandard  # comes with older versions of mitmproxy
-    except ImportError as error:
-        raise ValueError(str(error)) from error
-    try:
-        made = zstandard.ZstdDecompressor().stream_reader(content).read(_max_bytes + 1)
-    except zstandard.ZstdError as error:
-        raise ValueError(str(error)) from error
+    """mitmproxy comes with one of three modules, by its age and Python's."""
+    for name, undo in (("compression.zstd", _by_python), ("backports.zstd", _by_python), ("zstandard", _by_c)):
+        try:
+            module = importlib.import_module(name)
+        except ImportError:
+            continue
+        try:
+            return undo(module, content)
+        except module.ZstdError as error:
+            raise ValueError(str(error)) from error
+    raise ValueError("nothing installed undoes zstd")
+
+
+def _by_python(zstd: Any, content: bytes) -> bytes:
+    made = b""
+    while content:
+        stream = zstd.ZstdDecompressor()
+        made += stream.decompress(content, max_length=_max_bytes + 1 - len(made))
+        if len(made) > _max_bytes or not stream.eof:
+            raise ValueError("too large, or not whole")
+        content = stream.unused_data
+    return made
+
+
+def _by_c(zstandard: Any, content: bytes) -> bytes:
+    reader = zstandard.ZstdDecompressor().stream_reader(content, read_across_frames=True)
+    made = bytes(reader.read(_max_bytes + 1))
     if len(made) > _max_bytes:
         raise ValueError("too large")
-    return bytes(made)
+    return made
 
 
 # -- fields -------------------------------------------------------------------------------------------------

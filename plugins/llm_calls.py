@@ -7,18 +7,21 @@
 
 Nothing is kept without such a rule. The key is the whole request (model, messages, temperature, tools,
 `stream` …) as a JSON value: the order of keys and white space do not matter, nor do the fields in `ignore`.
+The header fields that choose a version of the API or an account (`anthropic-version`, `OpenAI-Project` …) count.
 Answers are kept for each credential apart, unless the rule says `shared = true`. They answer for ever, or for
 `seconds`.
 
 Streams (server-sent events) are kept, too, and played again event for event, at once. Only answers with
 status 200 are kept. One that broke off, without the end of its stream or with an error in it, is not used
-again: the next call asks anew.
+again: the next call asks anew, and it is no fallback either when the origin is down. (Streams in `br` or
+`zstd` are not looked into.)
 """
 
 from __future__ import annotations
 
 import json
 import math
+import zlib
 from collections import OrderedDict
 from dataclasses import dataclass, replace
 from typing import Any, Final
@@ -27,6 +30,7 @@ from buffy_proxy import (
     BaseStrategy,
     DoNotStore,
     Forward,
+    GiveUp,
     KeyParts,
     PluginContext,
     Policy,
@@ -35,6 +39,7 @@ from buffy_proxy import (
     Response,
     Serve,
     Store,
+    UseStored,
     Version,
     hookimpl,
 )
@@ -42,10 +47,19 @@ from buffy_proxy import (
 __version__ = "1.0"
 
 NAME: Final = "llm_calls"
-ENDS: Final = (b"data: [DONE]", b"data:[DONE]", b"event: message_stop", b"event: response.completed")
-"""How streams of the usual dialects say that they are whole."""
-ERRORS: Final = (b"event: error", b"event: response.failed", b'data: {"error"', b'data: {"type": "error"')
+ENDS: Final = frozenset({"message_stop", "response.completed", "response.incomplete"})
+"""Types of events that end a stream; `[DONE]` is the other way to say so. Incomplete is what reached its limit
+of tokens: that is all there will be."""
+ERRORS: Final = frozenset({"error", "response.failed"})
+SELECTING: Final = (
+    b"anthropic-beta",
+    b"anthropic-version",
+    b"openai-beta",
+    b"openai-organization",
+    b"openai-project",
+)
 JUDGED_MAX: Final = 10_000
+INFLATED_MAX: Final = 64 << 20
 
 
 @dataclass(frozen=True)
@@ -59,6 +73,8 @@ class LlmCalls(BaseStrategy):
     def __post_init__(self) -> None:
         if wrong := [name for name in self.ignore if not isinstance(name, str)]:
             raise ValueError(f"ignore: {wrong[0]!r} is no name of a field")
+        if "stream" in self.ignore:
+            raise ValueError("ignore: 'stream' decides what kind of answer comes, and must stay in the key")
 
     def fresh_until(self, version: Version, now: float, url: str) -> float:
         return version.validated_at + self.seconds if self.seconds else math.inf
@@ -79,12 +95,16 @@ def cache_key(request: Request, policy: Policy, default: KeyParts) -> KeyParts |
         return None
     try:
         value = json.loads(request.body)
+        if isinstance(value, dict):
+            ignored = getattr(policy.strategy, "ignore", ())
+            value = {name: inner for name, inner in value.items() if name not in ignored}
+        body = json.dumps(value, sort_keys=True, separators=(",", ":")).encode()
     except (ValueError, RecursionError):
         return None
-    if isinstance(value, dict):
-        ignored = getattr(policy.strategy, "ignore", ())
-        value = {name: inner for name, inner in value.items() if name not in ignored}
-    return replace(default, body=json.dumps(value, sort_keys=True, separators=(",", ":")).encode())
+    fields = [(name.lower().decode(), said.decode("latin-1")) for name, said in request.fields]
+    chosen = sorted(pair for pair in fields if pair[0].encode() in SELECTING)
+    # The first part keeps a body that is already written so from having the usual key, and others another.
+    return replace(default, body=body, extra=json.dumps([NAME, chosen]))
 
 
 @hookimpl
@@ -115,6 +135,13 @@ def reuse(version: Version | None, policy: Policy, default: Any) -> Forward | No
     return None if _whole(version) else Forward("miss", "the stored answer broke off")
 
 
+@hookimpl
+def on_origin_error(version: Version | None, policy: Policy, default: Any) -> GiveUp | None:
+    if policy.strategy.strategy_name != NAME or not isinstance(default, UseStored) or version is None:
+        return None
+    return None if _whole(version) else GiveUp("the stored answer broke off")
+
+
 def _whole(version: Version) -> bool:
     digest = version.body.digest
     if digest not in _judged and _context is not None:
@@ -126,15 +153,46 @@ def _whole(version: Version) -> bool:
 
 def is_whole(content: bytes, version: Version) -> bool:
     """Whether an answer came to its end, and without an error."""
-    fields = {name.lower(): value for name, value in version.fields}
-    if fields.get(b"content-encoding", b"identity") != b"identity":
+    fields = {name.lower(): value.strip().lower() for name, value in version.fields}
+    coding = fields.get(b"content-encoding", b"identity")
+    if coding in (b"gzip", b"deflate"):
+        try:
+            content = zlib.decompressobj(47).decompress(content, INFLATED_MAX)  # 47: either of the two
+        except zlib.error:
+            return False
+    elif coding != b"identity":
         return True  # nothing that could be looked into
-    if fields.get(b"content-type", b"").strip().lower().startswith(b"text/event-stream"):
-        lines = [line.strip() for line in content.splitlines()]
-        ended = any(line.startswith(ENDS) for line in lines)
-        return ended and not any(line.startswith(ERRORS) for line in lines)
+    if fields.get(b"content-type", b"").startswith(b"text/event-stream"):
+        return _is_whole_stream(content)
     try:
         value = json.loads(content)
     except (ValueError, RecursionError):
         return False
     return not (isinstance(value, dict) and value.get("error"))
+
+
+def _is_whole_stream(content: bytes) -> bool:
+    """By the lines `event:` and `data:` of the server-sent events; a space after the colon is optional."""
+    ended = False
+    for line in content.splitlines():
+        name, _, said = line.partition(b":")
+        kind = _kind(name, said.strip())
+        if kind in ERRORS:
+            return False
+        ended = ended or kind in ENDS or kind == "[DONE]"
+    return ended
+
+
+def _kind(name: bytes, said: bytes) -> str:
+    """The type of an event, as its line `event` or the JSON in its line `data` says; "" if it says none."""
+    if name == b"event":
+        return said.decode("utf-8", "replace")
+    if name != b"data" or said == b"[DONE]":
+        return said.decode() if name == b"data" else ""
+    try:
+        value = json.loads(said)
+    except (ValueError, RecursionError):
+        return ""
+    if not isinstance(value, dict):
+        return ""
+    return "error" if value.get("error") else str(value.get("type", ""))

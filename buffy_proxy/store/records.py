@@ -234,8 +234,8 @@ def _complaint(resource_id: str, name: str, form: int | None) -> str:
 STAMP_SIZE: Final = 4
 STAMPS: Final = 448
 STAMPS_SIZE: Final = STAMPS * STAMP_SIZE
-"""One value of the database `meta`, which every write changes anyway: noting a change needs no other page, and
-deleting on a full disk none that is not there. Resources share stamps, by hash of their id."""
+"""One value of the database `meta`, which every write changes anyway: noting a change needs no other page,
+and deleting on a full disk none that is not there. Resources share stamps, by hash of their id."""
 
 
 def stamp_at(rid: bytes) -> int:

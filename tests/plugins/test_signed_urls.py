@@ -104,7 +104,11 @@ def test_without_its_table_it_changes_nothing() -> None:
 
 @pytest.mark.parametrize(
     ("settings", "message"),
-    [({"hosts": "x"}, "hosts: must be a list"), ({"host": ["x"]}, "host: unknown key; there is hosts")],
+    [
+        ({"hosts": ["https://x/"]}, "hosts: 'https://x/' is no host"),
+        ({"hosts": ["x:443"]}, "hosts: 'x:443' is no host"),
+        ({"hosts": "x"}, "hosts: must be a list"), ({"host": ["x"]}, "host: unknown key; there is hosts"),
+    ],
 )
 def test_what_is_refused(settings: dict[str, Any], message: str) -> None:
     with pytest.raises(ConfigError, match=message):
@@ -134,3 +138,21 @@ hosts = ["127.0.0.1"]
         assert "sig=" in target.requests[0].target
         target.fail("close")
         assert buffy.get(f"{target.url}?{AZURE.replace('{n}', '9')}").content == b"tool"
+
+
+def test_the_error_of_one_link_does_not_answer_the_next(origin: Origin) -> None:
+    """Even where the origin says that it may be kept."""
+    config = """
+[[rule]]
+match = "**"
+strategy = "never"
+
+[plugins.signed_urls]
+hosts = ["127.0.0.1"]
+"""
+    route = origin.serve("/objects/a", b"expired", {"Cache-Control": "max-age=600"}, status=403)
+    with RunningBuffy(config, plugins=[plugin_file("signed_urls")]) as buffy:
+        assert buffy.get(f"{route.url}?{AZURE.replace('{n}', '1')}").status_code == 403
+        route.status, route.body = 200, b"tool"
+        assert buffy.get(f"{route.url}?{AZURE.replace('{n}', '2')}").content == b"tool"
+    assert route.count == 2

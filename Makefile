@@ -11,7 +11,7 @@ TEST_ARGS ?= -n 2 --dist loadscope
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: run test lint bench clean
+.PHONY: run test lint bench requests-suite clean
 
 run: $(STAMP)
 	$(BIN)/buffy serve $(ARGS)
@@ -26,6 +26,10 @@ lint: $(STAMP)
 
 bench: $(STAMP)
 	$(BIN)/python -m bench.run
+
+# requests' own tests, directly and through Buffy; wants a package index
+requests-suite: $(STAMP)
+	$(BIN)/python -m tests.requests_suite.run $(ARGS)
 
 $(STAMP): pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' \

@@ -11,7 +11,7 @@ import asyncio
 
 import h11
 
-from buffy_proxy.core.fields import first, without
+from buffy_proxy.core.fields import first, framed
 from buffy_proxy.core.model import Fields, Response
 from buffy_proxy.errors import OriginError
 from buffy_proxy.literals import address_text
@@ -19,6 +19,8 @@ from buffy_proxy.literals import address_text
 READ_AHEAD = 512 * 1024
 MAX_HEAD = 256 * 1024
 IDLE_S = 30.0
+MAX_INTERIM = 1000
+"""Interim responses to one request; each restarts the clock, so without a limit they could go on for ever."""
 
 
 class Stale(Exception):
@@ -123,13 +125,16 @@ class Connection(asyncio.Protocol):
     async def head(self, first_byte_s: float, idle_s: float) -> tuple[Response, int | None]:
         """The head of the final response; interim (1xx) ones are passed over (RFC 9110 §15.2)."""
         self._idle_s = idle_s
-        while True:
+        for _ in range(MAX_INTERIM + 1):
             event = await self._next(first_byte_s)
             if isinstance(event, h11.Response):
-                fields, size = _framed(tuple(event.headers.raw_items()))
+                fields = framed(event.status_code, tuple(event.headers.raw_items()))
+                length = first(fields, b"content-length")
+                size = None if length is None else int(length)
                 return Response(event.status_code, bytes(event.reason), fields), size
             if not isinstance(event, h11.InformationalResponse):
                 raise OriginError("http_protocol_error", "the origin sent no response head")
+        raise OriginError("http_protocol_error", f"the origin sent more than {MAX_INTERIM} interim responses")
 
     async def body_chunk(self) -> bytes:
         """The next piece of the body, b"" at its end."""
@@ -204,13 +209,3 @@ class Connection(asyncio.Protocol):
         if self._paused and self._transport is not None and not self._closed:
             self._paused = False
             self._transport.resume_reading()
-
-
-def _framed(fields: Fields) -> tuple[Fields, int | None]:
-    """The fields and the announced length of the body. A Content-Length beside a Transfer-Encoding is void
-    and must not travel on (RFC 9112 §6.3)."""
-    names = {name.lower() for name, _ in fields}
-    if b"transfer-encoding" in names:
-        return without(fields, (b"content-length",)), None
-    length = first(fields, b"content-length")
-    return fields, None if length is None else int(length)

@@ -177,7 +177,11 @@ def _unbrotlied(content: bytes) -> bytes:
 
 def _unzstandarded(content: bytes) -> bytes:
     """mitmproxy comes with one of three modules, by its age and Python's."""
-    for name, undo in (("compression.zstd", _by_python), ("backports.zstd", _by_python), ("zstandard", _by_c)):
+    for name, undo in (
+        ("compression.zstd", _by_python),
+        ("backports.zstd", _by_python),
+        ("zstandard", _by_c),
+    ):
         try:
             module = importlib.import_module(name)
         except ImportError:

@@ -13,7 +13,7 @@ from buffy_proxy.cache import Cache
 from buffy_proxy.config import Config, policy_for
 from buffy_proxy.core import fields as f
 from buffy_proxy.core import rules
-from buffy_proxy.core.head import RequestHead
+from buffy_proxy.core.head import RequestHead, request_objection
 from buffy_proxy.core.model import Request, Response, Served
 from buffy_proxy.errors import StoreError
 from buffy_proxy.hot import HEAD_MAX, Entry, HotAnswers, entry_of
@@ -60,7 +60,7 @@ class Interceptor:
         if flow.error is not None:
             return
         flow.request.stream = True
-        if (refusal := self._identify(flow)) is not None:
+        if (refusal := self._identify(flow) or _malformed(flow.request)) is not None:
             flow.metadata["buffy.refusal"] = refusal
             return
         flow.request.stream = not self._body_is_part_of_key(flow)
@@ -70,7 +70,9 @@ class Interceptor:
         response = flow.response
         if response is None:
             return
-        head = Response(response.status_code, response.data.reason, tuple(response.headers.fields))
+        response.data.reason = f.printable(response.data.reason)
+        received = tuple((name, f.printable(value)) for name, value in response.headers.fields)
+        head = Response(response.status_code, response.data.reason, f.framed(response.status_code, received))
         recording: Recording | None = None
         if flow.request.method not in SAFE:
             request = self._request(flow, b"")
@@ -81,10 +83,13 @@ class Interceptor:
             fwd="bypass" if flow.request.method in SAFE else "method", fwd_status=head.status
         )
         if head.status != 101:
-            kept = tuple(
-                pair for pair in head.fields if pair[0].lower() in (b"transfer-encoding", b"trailer")
-            )
-            response.headers = http.Headers([*passed_fields(head, status), *kept])
+            # An HTTP/1.0 client knows no chunks; for it the end of the connection is the end of the body.
+            framing = () if flow.request.http_version == "HTTP/1.0" else (b"transfer-encoding", b"trailer")
+            kept = tuple(pair for pair in head.fields if pair[0].lower() in framing)
+            if not response.is_http2:
+                response.http_version = "HTTP/1.1"  # our own, whatever the origin speaks (RFC 9110 §2.5)
+            closing = ((b"Connection", b"close"),) if flow.metadata.get("buffy.close") else ()
+            response.headers = http.Headers([*passed_fields(head, status), *kept, *closing])
         flow.metadata["buffy.status"] = status
         flow.metadata["buffy.bytes"] = 0
 
@@ -205,6 +210,7 @@ class Interceptor:
         except ValueError:
             return
         original = tuple(flow.request.headers.fields)
+        flow.metadata["buffy.close"] = b"close" in f.connection_options(original)
         fields = list(rules.forward_fields(request, drop_conditionals=False))
         present = {name.lower() for name, _ in fields}
         framing = {b"transfer-encoding", b"trailer"}
@@ -361,6 +367,18 @@ def _target_uri(request: http.Request) -> str:
     path = "".join(chr(byte) if byte < 0x80 else f"%{byte:02X}" for byte in request.data.path)
     slash = "" if path.startswith("/") else "/"
     return f.normalise_url(f"{request.scheme}://{address_text((request.host, request.port))}{slash}{path}")
+
+
+def _malformed(request: http.Request) -> Answer | None:
+    """A refusal for what must not travel on in HTTP/1, in whatever version it came."""
+    objection = request_objection(request.data.method, request.headers.fields)
+    if objection is not None:
+        return _refuse(objection.status, objection.text)
+    try:
+        _target_uri(request)
+    except ValueError as error:
+        return _refuse(400, str(error))
+    return None
 
 
 def _refuse(status: int, text: str) -> Answer:

@@ -17,6 +17,7 @@ from mitmproxy.proxy import commands, events, layer
 from mitmproxy.proxy.context import Context
 from mitmproxy.proxy.layers.http import (
     DropStream,
+    GetHttpConnection,
     Http2Server,
     HttpLayer,
     HTTPMode,
@@ -69,6 +70,13 @@ class BuffyHttpLayer(HttpLayer):
         stream = BuffyStream(self.context.fork(), stream_id, self)
         self.streams[stream_id] = stream
         yield from self.event_to_child(stream, events.Start())
+
+    def get_connection(self, event: GetHttpConnection, *, reuse: bool = True) -> CommandGenerator:
+        """What comes here has a body or changes something, and must not be sent twice. A kept HTTP/1
+        connection may be about to close, so each request gets a new one (RFC 9112 §9.3.1)."""
+        matching = (one for one in self.connections if event.connection_spec_matches(one))
+        reuse = reuse and any(one.alpn == b"h2" for one in matching)
+        yield from super().get_connection(event, reuse=reuse)
 
     def register_connection(self, command: RegisterHttpConnection) -> CommandGenerator:
         if command.err is None:

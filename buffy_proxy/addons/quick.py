@@ -13,25 +13,18 @@ from typing import TYPE_CHECKING, Any
 
 from mitmproxy.proxy import commands, events
 from mitmproxy.proxy.context import Context
-from mitmproxy.proxy.layers.http import Http1Server, HTTPMode
+from mitmproxy.proxy.layers.http import HTTPMode
 
-from buffy_proxy.addons.http1 import WithoutTrailers
+from buffy_proxy.addons.http1 import MAX_HEAD, PlainSpoken, closing_answer
 from buffy_proxy.core import fields as f
-from buffy_proxy.core.head import RequestHead, parse_request_head
+from buffy_proxy.core.head import RequestHead, head_objection, parse_request_head
 from buffy_proxy.literals import address_text
 
 if TYPE_CHECKING:
     from buffy_proxy.addons.layers import BuffyHttpLayer
 
 
-MAX_HEAD = 256 * 1024
-TOO_LARGE = (
-    b"HTTP/1.1 431 Request Header Fields Too Large\r\nContent-Type: text/plain\r\nContent-Length: 49\r\n"
-    b"Connection: close\r\n\r\nThe head of this request is longer than 256 KiB.\n"
-)
-
-
-class BuffyHttp1Server(WithoutTrailers, Http1Server):
+class BuffyHttp1Server(PlainSpoken):
     """mitmproxy's HTTP/1 server with a short cut."""
 
     def __init__(self, context: Context, http_layer: BuffyHttpLayer) -> None:
@@ -44,14 +37,22 @@ class BuffyHttp1Server(WithoutTrailers, Http1Server):
                 yield commands.SendData(self.conn, data)
             if not self.buf:
                 return
+            if objection := head_objection(bytes(self.buf)):
+                yield from self._refuse(objection.status, objection.text)
+                return
         yield from super().read_headers(event)
         if self.state == self.read_headers and len(self.buf) > MAX_HEAD:
-            self.state = self.done
-            yield commands.SendData(self.conn, TOO_LARGE)
-            yield commands.CloseConnection(self.conn)
+            yield from self._refuse(431, "the head of this request is longer than 256 KiB")
+
+    def _refuse(self, status: int, text: str) -> Generator[commands.Command, Any, None]:
+        self.state = self.done
+        yield commands.SendData(self.conn, closing_answer(status, text))
+        yield commands.CloseConnection(self.conn)
 
     def _next_hit(self) -> bytes | None:
         """The whole answer to the request at the start of the buffer, which it then consumes; or None."""
+        while bytes(self.buf)[:2] == b"\r\n":  # empty lines before a request are nothing (RFC 9112 §2.2)
+            self.buf.maybe_extract_at_most(2)
         found = parse_request_head(bytes(self.buf))
         if found is None or not found.simple:
             return None

@@ -50,12 +50,19 @@ def conditional_fields(version: Version) -> Fields:
 
 
 def confirms(version: Version, response: Response) -> bool:
-    """Whether a 304 is about this version (RFC 9111 §4.3.4): an ETag in it must be the version's own.
+    """Whether a 304 is about this version (RFC 9111 §4.3.4): an ETag in it must be the version's own, and
+    where there are not two ETags to compare, so must be a Last-Modified.
 
-    An origin that answers 304 and names another ETag has not confirmed what is stored: fetch again.
+    An origin that answers 304 and names another validator has not confirmed what is stored: fetch again. One
+    without any answers the condition that was sent.
     """
     new, old = parse_etag(first(response.fields, b"etag")), parse_etag(first(version.fields, b"etag"))
-    return new is None or old is None or new.same_weakly(old)
+    if new is not None and old is not None:
+        return new.same_weakly(old)
+    then, before = last_modified(response.fields), last_modified(version.fields)
+    if then is not None and before is not None:
+        return then == before
+    return new is None
 
 
 def same_representation(version: Version, head: Response) -> bool:

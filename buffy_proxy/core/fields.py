@@ -48,6 +48,7 @@ __all__ = [
     "end_to_end",
     "first",
     "format_http_date",
+    "framed",
     "get_all",
     "http_date",
     "names",
@@ -57,6 +58,7 @@ __all__ = [
     "parse_etag",
     "parse_etags",
     "parse_ranges",
+    "printable",
     "retry_after",
     "serialise_block",
     "sf_string",
@@ -146,6 +148,22 @@ def parse_block(block: bytes) -> Fields:
 def serialise_block(fields: Fields) -> bytes:
     """`Name: value` lines, each ended by CRLF, without the empty line that ends a head."""
     return b"".join(b"%s: %s\r\n" % line for line in fields)
+
+
+_CONTROLS: Final = re.compile(rb"[\x00-\x08\x0a-\x1f\x7f]+ *")
+
+
+def printable(value: bytes) -> bytes:
+    """A value without folding and control characters: a space stands for each run of them
+    (RFC 9110 §5.5, RFC 9112 §5.2)."""
+    return _CONTROLS.sub(b" ", value)
+
+
+def framed(status: int, fields: Fields) -> Fields:
+    """Response fields whose Content-Length, if there is one, frames: one beside a Transfer-Encoding is void
+    (RFC 9112 §6.3), one in a 204 is a trap for whoever believes it (RFC 9110 §8.6)."""
+    void = status == 204 or b"transfer-encoding" in names(fields)
+    return without(fields, (b"content-length",)) if void else fields
 
 
 # -- hop by hop ---------------------------------------------------------------------------------------------

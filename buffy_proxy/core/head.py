@@ -1,9 +1,13 @@
-"""A strict and fast parser for request heads. It says None for whatever is not plainly well-formed: those who
-need to be lenient, or to explain what is wrong, parse again with more patience."""
+"""Request heads: a strict and fast parser, and the words for what is wrong with one.
+
+The parser says None for whatever is not plainly well-formed. What other parsers might read in two ways, or
+pass on to others who might, has an objection: such a request is refused, not repaired (RFC 9112 §11.2).
+"""
 
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Final
 
@@ -11,6 +15,11 @@ from buffy_proxy.core.model import Fields
 
 _REQUEST_LINE: Final = re.compile(rb"([A-Z]+) ([!-~]+) HTTP/1\.1")
 _FIELD: Final = re.compile(rb"([!#$%&'*+\-.^_`|~0-9A-Za-z]+):[ \t]*([^\x00-\x08\x0a-\x1f\x7f]*?)[ \t]*")
+_TOKEN: Final = re.compile(rb"[!#$%&'*+\-.^_`|~0-9A-Za-z]+")
+_CONTROL: Final = re.compile(rb"[\x00-\x08\x0a-\x1f\x7f]")
+_HEAD_END: Final = re.compile(rb"\n\r?\n")
+_LENIENT_LINE: Final = re.compile(rb"(\S+) [!-~\x80-\xff]+ HTTP/(\d)\.\d")
+_HOST: Final = re.compile(rb"(\[[0-9A-Fa-f:.]+\]|[!$%&'()*+,;=\-._~0-9A-Za-z]*)(:[0-9]*)?")
 _COMPLICATED: Final = frozenset({b"content-length", b"transfer-encoding", b"expect", b"upgrade"})
 
 
@@ -49,11 +58,72 @@ def parse_request_head(data: bytes) -> RequestHead | None:
     return RequestHead(method, target, tuple(fields), end + 4, _simple(method, fields))
 
 
+@dataclass(frozen=True, slots=True)
+class Objection:
+    """Why a request is not read at all, and the status that says so."""
+
+    status: int
+    text: str
+
+
+def head_objection(data: bytes) -> Objection | None:
+    """What is wrong with the head at the start of `data`; None if nothing is, or it is not complete yet.
+
+    A lone LF passes as a line end (RFC 9112 §2.2): we write every line anew.
+    """
+    end = _HEAD_END.search(data)
+    if end is None:
+        return None
+    first, *lines = re.split(rb"\r?\n", data[: end.start()].removesuffix(b"\r"))
+    request_line = _LENIENT_LINE.fullmatch(first)
+    if request_line is None:
+        return Objection(400, "the request line is malformed (RFC 9112 §3)")
+    if request_line[2] != b"1":
+        return Objection(505, "only HTTP/1.1 and HTTP/1.0 are spoken here in clear text (RFC 9110 §15.6.6)")
+    if any(line[:1] in (b" ", b"\t") for line in lines):
+        return Objection(400, "a field line is folded, or starts with a space (RFC 9112 §5.2)")
+    if any(b":" not in line for line in lines):
+        return Objection(400, "a field line has no colon (RFC 9112 §5)")
+    fields = [(name, value) for name, _, value in (line.partition(b":") for line in lines)]
+    if not any(name.lower() == b"host" for name, _ in fields) and _needs_host(first):
+        return Objection(400, "an HTTP/1.1 request must have a Host field (RFC 9112 §3.2)")
+    return request_objection(request_line[1], fields)
+
+
+def _needs_host(request_line: bytes) -> bool:
+    """CONNECT names its host in the target, and tools are known that send nothing else."""
+    return request_line.endswith(b"HTTP/1.1") and not request_line.startswith(b"CONNECT ")
+
+
+def request_objection(method: bytes, fields: Iterable[tuple[bytes, bytes]]) -> Objection | None:
+    """What is wrong with a request in any version of HTTP."""
+    if not _TOKEN.fullmatch(method):
+        return Objection(400, "the method is not a token (RFC 9110 §9.1)")
+    hosts = []
+    for name, value in fields:
+        if not _TOKEN.fullmatch(name):
+            return Objection(400, f"{ascii(name)[1:]} is not a field name (RFC 9110 §5.1)")
+        if _CONTROL.search(value):
+            return Objection(400, f"the value of {name.decode()} has a control character (RFC 9110 §5.5)")
+        if name.lower() == b"content-length" and len(value.strip()) > _LENGTH_DIGITS:
+            return Objection(400, "the Content-Length is beyond all measure (RFC 9110 §8.6)")
+        if name.lower() == b"host":
+            hosts.append(value.strip(b" \t"))
+    if len(hosts) > 1 or not all(map(_HOST.fullmatch, hosts)):
+        return Objection(400, "more than one Host, or one that is no host and port (RFC 9112 §3.2)")
+    return None
+
+
+_LENGTH_DIGITS: Final = 18
+"""More decimal digits overflow 64 bits at some recipients, who would then see a short body."""
+
+
 def _simple(method: str, fields: list[tuple[bytes, bytes]]) -> bool:
     hosts = 0
     for name, value in fields:
         lower = name.lower()
         if lower in _COMPLICATED or (lower.endswith(b"connection") and value.lower() != b"keep-alive"):
             return False
-        hosts += lower == b"host"
+        if lower == b"host":
+            hosts += 1 if _HOST.fullmatch(value) else 2
     return hosts == 1 and method in ("GET", "HEAD")

@@ -43,7 +43,10 @@ CONFIRMATIONS = [  # RFC 9111 §4.3.4
     ('ETag: "a"', 'ETag: "b"', False),
     ('ETag: "a"', 'ETag: W/"a"', True),
     ('ETag: W/"a"', 'ETag: W/"b"', False),
-    (f"Last-Modified: {THEN}", 'ETag: "b"', True),
+    (f"Last-Modified: {THEN}", f"Last-Modified: {THEN}", True),
+    (f"Last-Modified: {THEN}", f"Last-Modified: {LATER}", False),
+    (f"Last-Modified: {THEN}", 'ETag: "a"', False),  # a strong validator that nothing stored has
+    (f"Last-Modified: {THEN}", "X-A: 1", True),
 ]
 
 

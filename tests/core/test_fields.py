@@ -156,3 +156,33 @@ def test_hostile_lengths_take_no_time(rubbish: bytes) -> None:
     start = time.process_time()
     f.directives(line)
     assert time.process_time() - start < 2
+
+
+@pytest.mark.parametrize(
+    ("value", "expected"),
+    [
+        (b"a\tb c", b"a\tb c"),
+        (b"a\r\n b", b"a b"),
+        (b"a\rX: b", b"a X: b"),
+        (b"a\0\x0bb", b"a b"),
+        (b"\xe9", b"\xe9"),
+    ],
+)
+def test_printable(value: bytes, expected: bytes) -> None:
+    """RFC 9110 §5.5, RFC 9112 §5.2."""
+    assert f.printable(value) == expected
+
+
+@pytest.mark.parametrize(
+    ("status", "lines", "kept"),
+    [
+        (200, ["Content-Length: 4"], True),
+        (304, ["Content-Length: 4"], True),
+        (204, ["Content-Length: 4"], False),
+        (200, ["Content-Length: 4", "Transfer-Encoding: chunked"], False),
+    ],
+)
+def test_framed(status: int, lines: list[str], kept: bool) -> None:
+    """RFC 9110 §8.6, RFC 9112 §6.3."""
+    fields = f.framed(status, f.parse_block("\r\n".join([*lines, ""]).encode()))
+    assert (f.first(fields, b"content-length") is not None) is kept

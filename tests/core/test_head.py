@@ -8,7 +8,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from mitmproxy.net.http.http1 import read_request_head
 
-from buffy_proxy.core.head import RequestHead, parse_request_head
+from buffy_proxy.core.head import RequestHead, head_objection, parse_request_head, request_objection
 
 HOST = "Host: x.org"
 
@@ -41,6 +41,7 @@ def read_by_mitmproxy(data: bytes):  # type: ignore[no-untyped-def]
         (("GET / HTTP/1.1", HOST, "Upgrade: websocket"), False),
         (("GET / HTTP/1.1",), False),
         (("GET / HTTP/1.1", HOST, HOST), False),
+        (("GET / HTTP/1.1", "Host: a@x.org"), False),
         (("POST / HTTP/1.1", HOST), False),
         (("CONNECT x.org:443 HTTP/1.1", HOST), False),
     ],
@@ -133,3 +134,62 @@ def test_it_never_raises(data: bytes) -> None:
     for each in (data, b"GET / HTTP/1.1\r\n" + data + b"\r\n\r\n"):
         found = parse_request_head(each)
         assert found is None or 0 < found.size <= len(each)
+
+
+OBJECTIONS = [
+    ("GET / HTTP/1.1", [HOST], None, "RFC 9112 §3"),
+    ("GET / HTTP/1.0", [], None, "RFC 9112 §3.2: only HTTP/1.1 must have a Host"),
+    ("GET / HTTP/1.2", [HOST], None, "RFC 9112 §2.3"),
+    ("CONNECT x.org:443 HTTP/1.1", [], None, "tools are known that send no more"),
+    ("GET http://x.org/\u00e9 HTTP/1.1", [HOST], None, "percent-encoded later"),
+    ("GET / HTTP/1.1", [HOST, "X: a\nY: b"], None, "RFC 9112 §2.2: a lone LF"),
+    ("GET / HTTP/1.1", ["Host: [::1]:8080"], None, "RFC 3986 §3.2.2"),
+    ("GET / HTTP/1.1", ["Host:"], None, "RFC 9110 §7.2: empty where the target has no authority"),
+    ("GET / HTTP/1.1", [], 400, "RFC 9112 §3.2"),
+    ("GET / HTTP/1.1", [HOST, HOST], 400, "RFC 9112 §3.2"),
+    ("GET / HTTP/1.1", ["Host: a@x.org"], 400, "RFC 9110 §7.2"),
+    ("GET / HTTP/1.1", ["Host: x.org:80:80"], 400, "RFC 9110 §7.2"),
+    ("GET / HTTP/1.1", ["Host: x.org/a"], 400, "RFC 9110 §7.2"),
+    ("GET / HTTP/2.0", [HOST], 505, "RFC 9110 §15.6.6"),
+    ("GET / HTTP/0.9", [HOST], 505, "RFC 9110 §15.6.6"),
+    ("GET / HTTP/1.10", [HOST], 400, "RFC 9112 §2.3"),
+    ("GET /", [HOST], 400, "RFC 9112 §3"),
+    ("GET  / HTTP/1.1", [HOST], 400, "RFC 9112 §3"),
+    ("GET\t/ HTTP/1.1", [HOST], 400, "RFC 9112 §3"),
+    ("GET /a b HTTP/1.1", [HOST], 400, "RFC 9112 §3.2"),
+    ("G(T / HTTP/1.1", [HOST], 400, "RFC 9110 §9.1"),
+    ("GET / HTTP/1.1", [" X: a", HOST], 400, "RFC 9112 §2.2"),
+    ("GET / HTTP/1.1", [HOST, "X: a", "\tb"], 400, "RFC 9112 §5.2"),
+    ("GET / HTTP/1.1", [HOST, "X : a"], 400, "RFC 9112 §5.1"),
+    ("GET / HTTP/1.1", [HOST, ": a"], 400, "RFC 9110 §5.1"),
+    ("GET / HTTP/1.1", [HOST, "nonsense"], 400, "RFC 9112 §5"),
+    ("GET / HTTP/1.1", [HOST, "X: a\0b"], 400, "RFC 9110 §5.5"),
+    ("GET / HTTP/1.1", [HOST, "X: a\rb"], 400, "RFC 9110 §5.5"),
+    ("GET / HTTP/1.1", [HOST, "Transfer-Encoding: \x0bchunked"], 400, "RFC 9110 §5.5"),
+    ("PUT / HTTP/1.1", [HOST, "Content-Length: 18446744073709551618"], 400, "RFC 9110 §8.6"),
+]
+
+
+@pytest.mark.parametrize(("first", "lines", "status", "why"), OBJECTIONS)
+def test_objections(first: str, lines: list[str], status: int | None, why: str) -> None:
+    data = "\r\n".join([first, *lines, "", ""]).encode("latin-1")
+    found = head_objection(data)
+    assert (None if found is None else found.status) == status, why
+    assert head_objection(data[:-2]) is None, "not complete yet"
+
+
+@settings(max_examples=600, deadline=None)
+@given(st.one_of(HEADS, st.binary(max_size=200).map(lambda data: data + b"\r\n\r\n")))
+def test_what_is_simple_has_no_objection(data: bytes) -> None:
+    """So the short cut and the ordinary way refuse the same requests."""
+    found = parse_request_head(data)
+    if found is not None and found.simple:
+        assert head_objection(data) is None
+
+
+@given(st.binary(max_size=20), st.lists(st.tuples(st.binary(max_size=8), st.binary(max_size=8)), max_size=4))
+def test_no_line_of_http1_is_ever_two(method: bytes, fields: list[tuple[bytes, bytes]]) -> None:
+    """What passes can be written as one line a field, whatever HTTP version it came in."""
+    if request_objection(method, fields) is None:
+        written = method + b"".join(name + b":" + value for name, value in fields)
+        assert not set(written) & set(b"\r\n\0")

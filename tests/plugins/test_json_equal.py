@@ -98,7 +98,10 @@ def test_codings_upon_codings() -> None:
     twice = [gzip.compress(zlib.compress(json.dumps({"at": n}).encode())) for n in (1, 2)]
     assert is_new(*twice, coding="deflate, gzip") is False
     assert is_new(b'{"at": 1}', b'{"at": 2}', coding="compress") is True
-    assert is_new(*(gzip.compress(b'{"at":') + gzip.compress(b"%d}" % n) for n in (1, 2)), coding="gzip") is False
+    assert (
+        is_new(*(gzip.compress(b'{"at":') + gzip.compress(b"%d}" % n) for n in (1, 2)), coding="gzip")
+        is False
+    )
 
 
 def test_another_status_is_another_answer() -> None:

@@ -107,7 +107,8 @@ def test_without_its_table_it_changes_nothing() -> None:
     [
         ({"hosts": ["https://x/"]}, "hosts: 'https://x/' is no host"),
         ({"hosts": ["x:443"]}, "hosts: 'x:443' is no host"),
-        ({"hosts": "x"}, "hosts: must be a list"), ({"host": ["x"]}, "host: unknown key; there is hosts"),
+        ({"hosts": "x"}, "hosts: must be a list"),
+        ({"host": ["x"]}, "host: unknown key; there is hosts"),
     ],
 )
 def test_what_is_refused(settings: dict[str, Any], message: str) -> None:

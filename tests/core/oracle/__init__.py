@@ -1,0 +1,1 @@
+"""npm's `http-cache-semantics` as a second opinion: cases, both answers, and where they may differ."""

@@ -73,7 +73,7 @@ class ReCachingStrategy:
 
     @classmethod
     def custom(cls, name: str, **parameters: Any) -> Strategy:
-        """A strategy of a plugin of the server, by its name: `custom("release_days", hour=9)`. What the server
+        """A strategy of a plugin of the server: `custom("release_days", time="09:00")`. What the server
         does not know it refuses with BuffyServerError when the request is ordered."""
         return cls.other(name, parameters)
 

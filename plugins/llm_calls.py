@@ -7,7 +7,8 @@
 
 Nothing is kept without such a rule. The key is the whole request (model, messages, temperature, tools,
 `stream` …) as a JSON value: the order of keys and white space do not matter, nor do the fields in `ignore`.
-The header fields that choose a version of the API or an account (`anthropic-version`, `OpenAI-Project` …) count.
+The header fields that choose a version of the API or a project (`anthropic-version`, `OpenAI-Project` …) count,
+too.
 Answers are kept for each credential apart, unless the rule says `shared = true`. They answer for ever, or for
 `seconds`.
 
@@ -48,8 +49,8 @@ __version__ = "1.0"
 
 NAME: Final = "llm_calls"
 ENDS: Final = frozenset({"message_stop", "response.completed", "response.incomplete"})
-"""Types of events that end a stream; `[DONE]` is the other way to say so. Incomplete is what reached its limit
-of tokens: that is all there will be."""
+"""Types of events that end a stream; `[DONE]` is the other way to say so. Incomplete is what reached its
+limit of tokens: that is all there will be."""
 ERRORS: Final = frozenset({"error", "response.failed"})
 SELECTING: Final = (
     b"anthropic-beta",

@@ -6,8 +6,8 @@
 A link to an object store is signed anew for each request, so by its URL nothing is ever found again. For the
 hosts that are listed the parameters of the signature leave the key, and what was fetched with one link
 answers the next. Whoever can name the path gets the stored bytes, without a valid signature: list only hosts
-whose content is public. Without the table nothing changes. Errors of such links are not kept: they may be about
-one link alone, which is wrong or too old.
+whose content is public. Without the table nothing changes. Errors of such links are not kept: they may be
+about one link alone, which is wrong or too old.
 
 Known are the signatures of S3 (versions 2 and 4), Google, Azure (SAS), CloudFront, Aliyun, Tencent and
 Akamai. Only what is whole counts: a parameter named `token` alone is an API's own and stays. Parameters that

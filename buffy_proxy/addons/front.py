@@ -281,7 +281,7 @@ class Front(asyncio.Protocol):
         alone = head.size == len(self._buffer)
         self._buffer = self._buffer[head.size :]
         interceptor = self._interceptor
-        request = interceptor.request(session, head, url)
+        request = interceptor.request_of(session, head, url)
         answer = (
             interceptor.answer_and_remember(request, session, key)
             if alone

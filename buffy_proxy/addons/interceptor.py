@@ -153,9 +153,9 @@ class Interceptor:
                 return None
             if not session.allowed_by(self.config.credentials):
                 return None
-        return self.answer_now(self.request(session, head, url), session)
+        return self.answer_now(self.request_of(session, head, url), session)
 
-    def request(self, session: Selectors, head: RequestHead, url: str) -> Request:
+    def request_of(self, session: Selectors, head: RequestHead, url: str) -> Request:
         """What a simple request asks the cache."""
         return Request(head.method, url, head.fields, b"", session.group, self._offline(session))
 

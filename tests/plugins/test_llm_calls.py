@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gzip
 import itertools
 import json
 import time
@@ -41,9 +42,13 @@ class Model:
         self.events = OPENAI
         self.pause_s = 0.0
         self.status = 200
+        self.down = False
 
     async def __call__(self, request: Received, peer: Peer) -> None:
         self.asked.append(request)
+        if self.down:
+            await peer.send(answers.head(503, {"Content-Length": "0"}))
+            return
         if not json.loads(request.body).get("stream"):
             content = b'{"choices": [{"message": {"content": "Hello"}}]}'
             fields = {"Content-Type": "application/json", "Content-Length": str(len(content))}
@@ -89,8 +94,10 @@ def model(llm: Origin, url: str) -> Model:
     return made
 
 
-def ask(buffy: RunningBuffy, url: str, prompt: Any, key: str = "sk-1", **options: Any) -> requests.Response:
-    headers = {"Authorization": f"Bearer {key}"}
+def ask(
+    buffy: RunningBuffy, url: str, prompt: Any, key: str = "sk-1", more: Any = (), **options: Any
+) -> requests.Response:
+    headers = {"Authorization": f"Bearer {key}", **dict(more)}
     content = prompt if isinstance(prompt, bytes) else json.dumps(prompt).encode()
     return buffy.session().post(url, content, headers=headers, **options)
 
@@ -119,6 +126,9 @@ def test_the_request_is_a_value(running: RunningBuffy, model: Model, url: str) -
     spelled = b'{ "temperature": 0,\n "messages": [], "model": "m-1", "user": "somebody else" }'
     assert ask(running, url, prompt).json() == ask(running, url, spelled).json()
     assert len(model.asked) == 1
+    compact = json.dumps({"messages": [], "model": "m-1", "temperature": 0}, separators=(",", ":")).encode()
+    ask(running, url, compact)  # already written as the key writes it
+    assert len(model.asked) == 1
     for other in ({"model": "m-2"}, {"temperature": 1}, {"messages": [{"role": "user"}]}, {"stream": True}):
         ask(running, url, {**prompt, **other})
     assert len(model.asked) == 5
@@ -128,6 +138,12 @@ def test_each_credential_has_its_own(running: RunningBuffy, model: Model, url: s
     for key in ("sk-1", "sk-2", "sk-1"):
         assert ask(running, url, PROMPT, key).status_code == 200
     assert [request.get("authorization") for request in model.asked] == ["Bearer sk-1", "Bearer sk-2"]
+
+
+def test_the_version_of_the_api_counts(running: RunningBuffy, model: Model, url: str) -> None:
+    for version in ("2023-06-01", "2026-01-01", "2023-06-01"):
+        ask(running, url, PROMPT, more={"anthropic-version": version, "X-Request-Id": f"{time.monotonic()}"})
+    assert [request.get("anthropic-version") for request in model.asked] == ["2023-06-01", "2026-01-01"]
 
 
 def test_failures_are_not_kept(running: RunningBuffy, model: Model, url: str) -> None:
@@ -156,6 +172,13 @@ def test_what_broke_off_is_not_used_again(
     assert len(model.asked) == 2
 
 
+def test_what_broke_off_is_no_fallback(running: RunningBuffy, model: Model, url: str) -> None:
+    model.events = OPENAI[:1]
+    ask(running, url, PROMPT)
+    model.down = True
+    assert ask(running, url, PROMPT).status_code == 503
+
+
 def test_what_no_rule_names_is_passed_on(llm: Origin, running: RunningBuffy) -> None:
     model = Model()
     llm.on("/other", model)
@@ -165,6 +188,21 @@ def test_what_no_rule_names_is_passed_on(llm: Origin, running: RunningBuffy) -> 
 
 
 WHOLE = [
+    (
+        b'event: error\ndata: {"type":"error"}\n\nevent: message_stop\ndata: {}\n\n',
+        "text/event-stream",
+        False,
+    ),
+    (b'data:{"error":{"code":1}}\n\ndata:[DONE]\n\n', "text/event-stream", False),
+    (b'data: {"type":"message_stop"}\n\n', "text/event-stream", True),
+    (b"event: response.incomplete\ndata: {}\n\n", "text/event-stream", True),
+    (b'data: {"error": null}\r\n\r\ndata: [DONE]\r\n\r\n', "text/event-stream", True),
+    (b'data: {"text": "data: [DONE]"}\n\n', "text/event-stream", False),
+    (
+        b'data: {"choices": [{"delta": {"content": "\\"error\\""}}]}\n\ndata: [DONE]\n\n',
+        "text/event-stream",
+        True,
+    ),
     (b"".join(OPENAI), "text/event-stream", True),
     (b"".join(ANTHROPIC), "text/event-stream; charset=utf-8", True),
     (b"event: response.completed\ndata: {}\n\n", "text/event-stream", True),
@@ -183,6 +221,9 @@ def test_what_is_whole(content: bytes, kind: str, expected: bool) -> None:
     loaded("llm_calls")
     version = make_version(content, fields={"Content-Type": kind})
     assert module("llm_calls").is_whole(content, version) is expected
+    coded = make_version(content, fields={"Content-Type": kind, "Content-Encoding": "gzip"})
+    assert module("llm_calls").is_whole(gzip.compress(content), coded) is expected
+    assert module("llm_calls").is_whole(b"no gzip", coded) is False
 
 
 def test_parameters() -> None:
@@ -191,3 +232,5 @@ def test_parameters() -> None:
     assert made.plan(make_version(at=100.0), 100.0).fresh_until == 160.0
     with pytest.raises(ValueError, match="ignore: 3 is no name of a field"):
         plugins.strategy({"strategy_name": "llm_calls", "ignore": [3]})
+    with pytest.raises(ValueError, match="'stream' decides"):
+        plugins.strategy({"strategy_name": "llm_calls", "ignore": ["stream"]})

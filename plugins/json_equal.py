@@ -159,7 +159,7 @@ def _inflated(content: bytes, window: int) -> bytes:
 
 def _unbrotlied(content: bytes) -> bytes:
     try:
-        import brotli  # comes with mitmproxy
+        brotli = importlib.import_module("brotli")  # comes with mitmproxy
     except ImportError as error:
         raise ValueError(str(error)) from error
     stream, made = brotli.Decompressor(), bytearray()

@@ -7,8 +7,7 @@
 
 Nothing is kept without such a rule. The key is the whole request (model, messages, temperature, tools,
 `stream` …) as a JSON value: the order of keys and white space do not matter, nor do the fields in `ignore`.
-The header fields that choose a version of the API or a project (`anthropic-version`, `OpenAI-Project` …) count,
-too.
+Header fields that choose a version of the API or a project (`anthropic-version`, `OpenAI-Project` …) count.
 Answers are kept for each credential apart, unless the rule says `shared = true`. They answer for ever, or for
 `seconds`.
 

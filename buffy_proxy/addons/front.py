@@ -294,9 +294,11 @@ class Front(asyncio.Protocol):
         return True
 
     def _target_uri(self, head: RequestHead) -> str | None:
-        """Absolute-form to the proxy, origin-form inside a CONNECT; None for others."""
-        target = head.target
+        """Absolute-form to the proxy, origin-form inside a CONNECT and to a reverse proxy; None for others."""
+        target, reverse = head.target, self._interceptor.config.reverse
         try:
+            if reverse:
+                return f.normalise_url(reverse + target) if target.startswith("/") else None
             if self._base:
                 return f.normalise_url(self._base + target) if target.startswith("/") else None
             authority, slash, _ = target[7:].partition("/")
@@ -347,7 +349,7 @@ class Front(asyncio.Protocol):
         """Answers a CONNECT that is ours to answer; True if it was."""
         match = _CONNECT.match(self._buffer)
         end = self._buffer.find(b"\r\n\r\n")
-        if match is None or end < 0:
+        if match is None or end < 0 or self._interceptor.config.reverse:
             return False
         address = (match[1] or match[2]).decode().lower(), int(match[3])
         field = _FIELD.search(self._buffer, 0, end + 2)

@@ -101,12 +101,15 @@ class WithoutTrailers(Http1Connection):
 
 
 class PlainSpoken(WithoutTrailers, Http1Server):
-    """mitmproxy's HTTP/1 server, which tells a client why its body cannot be read."""
+    """mitmproxy's HTTP/1 server, which tells a client once why its body cannot be read."""
+
+    _told = False
 
     def read_body(self, event: events.Event) -> CommandGenerator:
         for command in super().read_body(event):
             failed = isinstance(command, commands.CloseConnection) and self.response is None
-            if failed and isinstance(event, events.DataReceived):
+            if failed and isinstance(event, events.DataReceived) and not self._told:
+                self._told = True  # what was sent before it hears of that may still come
                 yield commands.SendData(self.conn, closing_answer(400, _BAD_BODY))
             yield command
 

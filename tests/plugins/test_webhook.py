@@ -81,12 +81,17 @@ PASSING = [503, 500, 429, 408, "close"]
 
 
 @pytest.mark.parametrize("failure", PASSING)
-def test_it_is_tried_again(origin: Origin, failure: Any) -> None:
+def test_it_is_tried_again(origin: Origin, failure: Any, caplog: pytest.LogCaptureFixture) -> None:
     route = origin.serve("/hook")
     route.fail(failure)
-    threading.Timer(0.1, route.recover).start()
-    tell(origin, attempts=12)
-    assert route.count > 1
+
+    def recover() -> None:
+        route.wait(2)
+        route.recover()
+
+    threading.Thread(target=recover, daemon=True).start()
+    tell(origin, attempts=10)
+    assert route.count > 1 and "given up" not in caplog.text
 
 
 @pytest.mark.parametrize("status", [400, 401, 404, 410, 301])

@@ -11,7 +11,7 @@ TEST_ARGS ?= -n 2 --dist loadscope
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: run test lint bench clean
+.PHONY: run test lint bench conformance clean
 
 run: $(STAMP)
 	$(BIN)/buffy serve $(ARGS)
@@ -26,6 +26,10 @@ lint: $(STAMP)
 
 bench: $(STAMP)
 	$(BIN)/python -m bench.run
+
+# The public HTTP cache tests, four ways; needs node and npm. UPDATE=1 writes conformance/results.txt.
+conformance: $(STAMP)
+	$(BIN)/python -m conformance.run $(if $(UPDATE),--update)
 
 $(STAMP): pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' \

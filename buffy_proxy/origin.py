@@ -26,8 +26,8 @@ from buffy_proxy.upstream import UpstreamProxies, UpstreamProxy
 
 MAX_IDLE_PER_ROUTE = 64
 interim_sink: ContextVar[Callable[[Response], None] | None] = ContextVar("interim_sink", default=None)
-"""Who hears of interim responses to what is asked in this context: the client that a flight was sent for. Those
-who join the flight hear of the final response only."""
+"""Who hears of interim responses to what is asked in this context: the client that a flight was sent for.
+Those who join the flight hear of the final response only."""
 NO_WORDS = "it ended the connection at once (does it speak TLS?)"
 IDEMPOTENT = frozenset({"GET", "HEAD", "OPTIONS", "TRACE", "PUT", "DELETE"})
 """RFC 9110 §9.2.2."""

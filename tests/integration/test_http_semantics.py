@@ -199,6 +199,8 @@ def test_parts_that_touch_become_the_whole(server: Buffy, origin: Origin, path: 
     part(server, url, 0, 99)
     part(server, url, 80, 149)
     assert part(server, url, 20, 140).cache.hit
+    assert part(server, url, 80, 149).cache.hit  # what brought the part asks again
+    server.check_store()
     part(server, url, 150, 199)
     reply = server.get(url)
     assert (reply.status, reply.body) == (200, WHOLE)

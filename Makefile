@@ -11,7 +11,7 @@ TEST_ARGS ?= -n 2 --dist loadscope
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: run test lint bench requests-suite clean
+.PHONY: run test lint bench conformance requests-suite clean
 
 run: $(STAMP)
 	$(BIN)/buffy serve $(ARGS)
@@ -30,6 +30,10 @@ bench: $(STAMP)
 # requests' own tests, directly and through Buffy; wants a package index
 requests-suite: $(STAMP)
 	$(BIN)/python -m tests.requests_suite.run $(ARGS)
+
+# The public HTTP cache tests, four ways; needs node and npm. UPDATE=1 writes conformance/results.txt.
+conformance: $(STAMP)
+	$(BIN)/python -m conformance.run $(if $(UPDATE),--update)
 
 $(STAMP): pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' \

@@ -109,8 +109,8 @@ class Cache:
                 if answer.stream is None:
                     if decision.detail == "" and not decision.stale and looked.steady:
                         answer.version, answer.stamp = decision.version, looked.stamp
-                    if decision.renew:
-                        self._renew_behind(looked, decision.version)
+                    if decision.renew is not None:
+                        self._renew_behind(looked, decision.renew)
                     return answer
                 answer.close()
         except StoreError:
@@ -122,8 +122,8 @@ class Cache:
     async def _answer(self, looked: Looked, decision: rules.Decision) -> Answer:
         match decision:
             case rules.Serve() as serve:
-                if serve.renew:
-                    self._renew_behind(looked, serve.version)
+                if serve.renew is not None:
+                    self._renew_behind(looked, serve.renew)
                 try:
                     return self._serve(looked, serve.version, detail=serve.detail)
                 except StoreError as error:
@@ -157,10 +157,11 @@ class Cache:
         answer = await self._ride(flight, looked, asking, collapsed=not leads)
         return answer or await self._alone(looked, asking)
 
-    def _renew_behind(self, looked: Looked, version: Version) -> None:
-        """Validates while the client has its answer already (RFC 5861 §3): one request at a time."""
-        plan = looked.policy.strategy.plan(version, self._clock(), looked.key.url)
-        asking = rules.Validate(version, plan.renewal, "stale", "stale-while-revalidate")
+    def _renew_behind(self, looked: Looked, asking: rules.Validate) -> None:
+        """Validates while the client has its answer already (RFC 5861 §3): one request at a time, and for the
+        content also where only the head was asked for."""
+        if looked.request.method == "HEAD":
+            looked = replace(looked, request=replace(looked.request, method="GET"))
         errand = Errand(looked, asking)
         self.flights.join(looked.key.id, lambda flight: self._fetcher.lead(flight, errand), kept=True)
 

@@ -63,11 +63,10 @@ class Changes:
     def _outdate(self, key_id: str) -> bool:
         """A response that is still on its way was asked for before the resource changed: it is stored, but
         must be validated as well. Gives whether there is one."""
-        self._parts.outdate(key_id)
-        flight = self._flights.get(key_id)
+        part, flight = self._parts.outdate(key_id), self._flights.get(key_id)
         if flight is not None:
             flight.outdated = True
-        return flight is not None
+        return part or flight is not None
 
     async def by_head(self, looked: Looked, head: Response, requested_at: float) -> Version | None:
         """What a 200 to HEAD says about the stored version (RFC 9111 §4.3.5): the version freshened, or None

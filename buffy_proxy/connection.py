@@ -8,6 +8,7 @@ bounded whatever the size of a body.
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 
 import h11
 
@@ -42,6 +43,7 @@ class Connection(asyncio.Protocol):
         self._idle_since = 0.0
         self.idle = False
         self.extra_fields: Fields = ()
+        self.on_interim: Callable[[Response], None] | None = None
 
     # -- asyncio.Protocol ---------------------------------------------------------------------------------
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
@@ -90,6 +92,7 @@ class Connection(asyncio.Protocol):
             return False
         self._h11.start_next_cycle()
         self._resume()
+        self.on_interim = None
         self._heard, self._unread, self.idle, self._idle_since = False, 0, True, now
         return True
 
@@ -123,7 +126,7 @@ class Connection(asyncio.Protocol):
         self._transport.write(data)
 
     async def head(self, first_byte_s: float, idle_s: float) -> tuple[Response, int | None]:
-        """The head of the final response; interim (1xx) ones are passed over (RFC 9110 §15.2)."""
+        """The head of the final response; interim (1xx) ones go to `on_interim` (RFC 9110 §15.2)."""
         self._idle_s = idle_s
         for _ in range(MAX_INTERIM + 1):
             event = await self._next(first_byte_s)
@@ -134,7 +137,15 @@ class Connection(asyncio.Protocol):
                 return Response(event.status_code, bytes(event.reason), fields), size
             if not isinstance(event, h11.InformationalResponse):
                 raise OriginError("http_protocol_error", "the origin sent no response head")
+            self._pass_on(event)
         raise OriginError("http_protocol_error", f"the origin sent more than {MAX_INTERIM} interim responses")
+
+    def _pass_on(self, event: h11.InformationalResponse) -> None:
+        """To whoever asked for this. 100 is about a request that is sent already; 101 comes to nobody who did
+        not ask for it (RFC 9110 §15.2)."""
+        if self.on_interim is not None and event.status_code > 101:
+            fields = tuple(event.headers.raw_items())
+            self.on_interim(Response(event.status_code, bytes(event.reason), fields))
 
     async def body_chunk(self) -> bytes:
         """The next piece of the body, b"" at its end."""

@@ -13,6 +13,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+import math
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 
@@ -186,7 +187,7 @@ class Fetcher:
     async def _confirm(
         self, flight: Flight, errand: Errand, freshened: Version, origin: OriginResponse
     ) -> None:
-        version = errand.planned(freshened, self._clock())
+        version = _unless_outdated(flight, errand.planned(freshened, self._clock()))
         try:
             version = await self._keeper.confirm(errand.looked.key, version)
         except StoreError as error:
@@ -221,8 +222,8 @@ class Fetcher:
                 self.tell_failure(looked, Failed(spool.error))
             if spool.ref is not None and _intact(origin.head, spool.ref):
                 version = replace(draft, body=spool.ref)
-                flight.result = await self._keep(errand, version, verdict, spool)
-                if flight.outdated:
+                flight.result = await self._keep(flight, errand, version, verdict, spool)
+                if flight.outdated:  # perhaps only since it went to the store
                     await asyncio.wrap_future(self._store.invalidate(looked.key.id))
         finally:
             pump.cancel()
@@ -280,7 +281,7 @@ class Fetcher:
             raise
 
     async def _keep(
-        self, errand: Errand, version: Version, verdict: rules.Storability, spool: Spool
+        self, flight: Flight, errand: Errand, version: Version, verdict: rules.Storability, spool: Spool
     ) -> Outcome | None:
         """What the store made of it; None for an error response, or where it could not be stored."""
         looked, body = errand.looked, spool.writer
@@ -290,7 +291,7 @@ class Fetcher:
                 version = replace(version, name="", fresh_until=verdict.until)
                 await self._keeper.keep_error(key, version, body)
                 return None
-            version = errand.planned(version, self._clock())
+            version = _unless_outdated(flight, errand.planned(version, self._clock()))
             come = Come(key, version, body, looked.policy.retention, errand.planned)
             return await self._keeper.keep(come)
         except StoreError as error:
@@ -322,6 +323,11 @@ def _freshened(
     if not looked.policy.strategy.obeys_origin:
         return freshened
     return replace(freshened, fields=rules.without_named(freshened.fields, looked.policy.targets))
+
+
+def _unless_outdated(flight: Flight, version: Version) -> Version:
+    """What was changed while it was on its way is stored as invalid from the start: no moment as a hit."""
+    return replace(version, fresh_until=-math.inf) if flight.outdated else version
 
 
 def _dropped(error: BaseException) -> str:

@@ -14,6 +14,7 @@ import socket
 import ssl
 import time
 from collections.abc import AsyncIterator, Callable
+from contextvars import ContextVar
 from dataclasses import dataclass
 
 from buffy_proxy.config import Address, Timeouts
@@ -24,6 +25,9 @@ from buffy_proxy.errors import OriginError
 from buffy_proxy.upstream import UpstreamProxies, UpstreamProxy
 
 MAX_IDLE_PER_ROUTE = 64
+interim_sink: ContextVar[Callable[[Response], None] | None] = ContextVar("interim_sink", default=None)
+"""Who hears of interim responses to what is asked in this context: the client that a flight was sent for.
+Those who join the flight hear of the final response only."""
 NO_WORDS = "it ended the connection at once (does it speak TLS?)"
 IDEMPOTENT = frozenset({"GET", "HEAD", "OPTIONS", "TRACE", "PUT", "DELETE"})
 """RFC 9110 §9.2.2."""
@@ -131,6 +135,7 @@ class Origins:
         self, connection: Connection, route: Route, method: str, url: str, fields: Fields, body: bytes
     ) -> OriginResponse:
         try:
+            connection.on_interim = interim_sink.get()
             connection.send(method, _target(url, route), fields, body)
             head, size = await connection.head(self._timeouts.first_byte_s, self._timeouts.idle_s)
         except BaseException:

@@ -52,10 +52,13 @@ class PartKeeper:
         """The commit of a part of this resource that is under way."""
         return self._landing.get(key_id)
 
-    def outdate(self, key_id: str) -> None:
-        """The resource was changed by an unsafe request: what is on its way is not kept."""
-        for passing in self._passing:
-            passing.outdated = passing.outdated or passing.looked.key.id == key_id
+    def outdate(self, key_id: str) -> bool:
+        """The resource was changed by an unsafe request: what is on its way is not kept. Gives whether there
+        is anything."""
+        found = [passing for passing in self._passing if passing.looked.key.id == key_id]
+        for passing in found:
+            passing.outdated = True
+        return bool(found)
 
     def keeps(self, looked: Looked, origin: OriginResponse, requested_at: float) -> Passing | None:
         """The part that an answer brings, None where nothing of it is kept."""
@@ -111,6 +114,8 @@ class PartKeeper:
             part = replace(passing.draft, body=await asyncio.to_thread(writer.finish))
             if not passing.outdated and parts.span(part.fields, part.body.size) is not None:
                 await self._keep(passing.looked, part, writer)
+            if passing.outdated:  # perhaps only since it went to the store
+                await asyncio.wrap_future(self._store.invalidate(passing.looked.key.id))
         except StoreError as error:
             log.debug("a part of %s was not stored: %s", passing.looked.key.url, error)
         except Exception:

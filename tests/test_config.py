@@ -176,6 +176,10 @@ BAD_FILES = [
     ("[[rule]]\nmatch = '**'\nignore_qeury = ['x']", ["rule 1", "did you mean ignore_query?"]),
     ("[[rule]]\nmatch = '**'\nmax_size = 5", ["rule 1", "max_size", "above the first [table]"]),
     ("[[rule]]\nmatch = '**'\nmax_cached_unpinned_versions = 0", ["rule 1", "at least 1"]),
+    ("[http]\ntargets = ['a b']", ["http.targets", "'a b'"]),
+    ("[http]\nstrict = 'perhaps'", ["http.strict", "true or false"]),
+    ("reverse = 'http://example.org/path'", ["reverse", "origin without a path"]),
+    ("[[rule]]\nmatch = '**'\nreplay_set_cookie = 1", ["rule 1", "replay_set_cookie", "true or false"]),
     ("[[rule]]\nmatch = '**'\nshared = 1", ["rule 1", "shared", "true or false"]),
 ]
 
@@ -341,3 +345,27 @@ def test_the_documented_file_holds_all_defaults(write: Write, tmp_path: Path) ->
     assert dataclasses.replace(config, rules=()) == Config(data_dir=tmp_path, config_file=file)
     assert [rule.policy.methods for rule in config.rules] == [{"GET", "HEAD"}, {"POST"}]
     assert [key for key in SETTINGS if key.rpartition(".")[2] not in text] == []
+
+
+def test_what_http_does_goes_into_the_default_and_into_rules(write: Write) -> None:
+    text = """
+    [http]
+    targets = ["Mine-Cache-Control"]
+    strict = true
+    [[rule]]
+    match = "a.example"
+    [[rule]]
+    match = "b.example"
+    strategy = "http"
+    [[rule]]
+    match = "c.example"
+    strategy = { strategy_name = "http", strict = false }
+    """
+    config = load(write(text), environ={})
+    everywhere = Http(("Mine-Cache-Control",), strict=True)
+    assert [config.fallback.strategy, *(rule.policy.strategy for rule in config.rules)] == [
+        everywhere,
+        everywhere,
+        everywhere,
+        Http(),
+    ]

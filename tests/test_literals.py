@@ -47,6 +47,9 @@ TAKEN: list[tuple[Callable[[object], Any], object, object]] = [
     (literals.host_patterns, ["10.0.0.?:*"], ("10.0.0.?:*",)),
     (literals.credentials, "alice:a:b", ("alice", "a:b")),
     (literals.credentials, {"user": "alice", "password": "p"}, ("alice", "p")),
+    (literals.origin_url, "https://Example.org", "https://example.org:443"),
+    (literals.origin_url, "http://[::1]:8000/", "http://[::1]:8000"),
+    (literals.origin_url, "", ""),
     (literals.proxy_url, "http://u:p@proxy.example:3128/", "http://u:p@proxy.example:3128"),
 ]
 
@@ -76,6 +79,7 @@ REFUSED: dict[Callable[[object], Any], list[object]] = {
     literals.texts: [5, ["a", 5], {"a": 1}],
     literals.host_patterns: ["http://x", "a/b", "a b", "host:port", "a:1:2"],
     literals.credentials: ["alice", "alice:", ":p", "a+b:p", "a=b:p", "a b:p", {"user": "a"}, 5],
+    literals.origin_url: ["example.org", "ftp://a.example", "http://", "http://a/x", "http://a/?q", 5, None],
     literals.proxy_url: ["proxy:3128", "socks5://p:1", "http://", "http://p:0", "http://p/x", "http://[", 5],
 }
 

@@ -17,7 +17,8 @@ from mitmproxy.proxy import commands
 
 from buffy_proxy.answer import Answer
 from buffy_proxy.cache import Cache
-from buffy_proxy.core.model import Request
+from buffy_proxy.core.model import Request, Response
+from buffy_proxy.origin import interim_sink
 
 log = logging.getLogger("buffy.proxy")
 
@@ -37,13 +38,34 @@ class Exchange:
         self._cache = cache
         self._stream: AsyncIterator[bytes] | None = None
         self._running: asyncio.Future[Any] | None = None
+        self._opening: asyncio.Future[Answer] | None = None
+        self._interim: list[Response] = []
+        self._news = asyncio.Event()
 
     async def ask(self) -> None:
+        """Until there is the answer, or an interim response to pass on (see `heard`)."""
         await self._run(self._ask())
 
     async def _ask(self) -> None:
-        self.answer = await self._cache.open(self.request)
-        self._stream = self.answer.stream
+        if self._opening is None:
+            interim_sink.set(self._hear)
+            self._opening = asyncio.ensure_future(self._cache.open(self.request))
+            self._opening.add_done_callback(lambda _: self._news.set())
+        await self._news.wait()
+        self._news.clear()
+        if self._opening.done():
+            self.answer = self._opening.result()
+            self._stream = self.answer.stream
+
+    def _hear(self, head: Response) -> None:
+        if self.answer is None:
+            self._interim.append(head)
+            self._news.set()
+
+    def heard(self) -> list[Response]:
+        """The interim responses since the last call."""
+        found, self._interim = self._interim, []
+        return found
 
     async def advance(self, drain: Drain) -> None:
         """The next piece of the body, once the client has taken most of the ones before."""
@@ -81,6 +103,14 @@ class Exchange:
         self.abandoned = True
         if self._running is not None:
             self._running.cancel()
+        if self.answer is None and self._opening is not None and not self._opening.cancel():
+            self._close_late()
+
+    def _close_late(self) -> None:
+        """An answer that came just when nobody wanted it any more."""
+        opening = self._opening
+        if opening is not None and not opening.cancelled() and opening.exception() is None:
+            opening.result().close()
 
     def close(self) -> None:
         if self.answer is not None:

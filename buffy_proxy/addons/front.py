@@ -37,8 +37,9 @@ from buffy_proxy.addons.tls import TunnelHosts
 from buffy_proxy.answer import Answer
 from buffy_proxy.core import fields as f
 from buffy_proxy.core.head import RequestHead, parse_request_head
-from buffy_proxy.core.model import Request
+from buffy_proxy.core.model import Request, Response
 from buffy_proxy.literals import address_text
+from buffy_proxy.origin import interim_sink
 from buffy_proxy.selectors import Selectors, parse_proxy_authorization
 
 log = logging.getLogger("buffy.proxy")
@@ -102,6 +103,7 @@ class Front(asyncio.Protocol):
         self._write: Callable[[bytes], None] = lambda data: None
         self._paused = False
         self._reading = True
+        self._waiting = False  # for the head of an answer
 
     # -- the transport's side -----------------------------------------------------------------------------
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
@@ -294,7 +296,7 @@ class Front(asyncio.Protocol):
         return True
 
     def _target_uri(self, head: RequestHead) -> str | None:
-        """Absolute-form to the proxy, origin-form inside a CONNECT and to a reverse proxy; None for others."""
+        """Absolute-form to the proxy, origin-form inside a CONNECT or to a reverse proxy; else None."""
         target, reverse = head.target, self._interceptor.config.reverse
         try:
             if reverse:
@@ -323,7 +325,10 @@ class Front(asyncio.Protocol):
 
     # -- answers that take time ---------------------------------------------------------------------------
     async def _answer_later(self, request: Request, session: Selectors) -> None:
+        interim_sink.set(self._hear)
+        self._waiting = True
         answer = await self._interceptor.cache.open(request)
+        self._waiting = False
         body = Body(self, answer, request)
         try:
             await body.send()
@@ -336,6 +341,12 @@ class Front(asyncio.Protocol):
             self._transport.abort()
         else:
             self._go_on()
+
+    def _hear(self, head: Response) -> None:
+        """An interim response (RFC 9110 §15.2)."""
+        if self._waiting and not self._transport.is_closing():
+            fields = f.serialise_block(f.end_to_end(head.fields))
+            self._write(b"HTTP/1.1 %d %b\r\n%b\r\n" % (head.status, head.reason, fields))
 
     def _go_on(self) -> None:
         if not self._reading:

@@ -126,11 +126,10 @@ class Interceptor:
         CONNECT is left alone, and refused later."""
         if self.config.reverse and request.method != "CONNECT":
             scheme, host, port = f.origin_of(self.config.reverse)
-            request.data.scheme, request.data.host, request.data.port = (
-                scheme.encode(),
-                host.strip("[]"),
-                port,
-            )
+            data = request.data
+            data.scheme, data.host, data.port = scheme.encode(), host.strip("[]"), port
+            if request.is_http2:
+                request.authority = f.authority_of(f"{self.config.reverse}/")
 
     # -- for the layers -----------------------------------------------------------------------------------
     def is_upgrade(self, flow: http.HTTPFlow) -> bool:

@@ -37,6 +37,7 @@ from buffy_proxy.addons.http1 import replace_client
 from buffy_proxy.addons.interceptor import Interceptor
 from buffy_proxy.addons.quick import BuffyHttp1Server
 from buffy_proxy.answer import Answer
+from buffy_proxy.core import fields as f
 
 NOT_A_WEB_SERVER = (
     "this is a proxy, not a web server: name it in HTTPS_PROXY and HTTP_PROXY (`buffy env`), or look at the "
@@ -182,7 +183,9 @@ class BuffyStream(HttpStream):
         except ValueError as error:
             yield from self._send_whole(interceptor.bad_request(str(error)))
             return
-        yield AskHook(self.flow, exchange)
+        while exchange.answer is None and not exchange.abandoned and exchange.failure is None:
+            yield AskHook(self.flow, exchange)
+            yield from self._interim(exchange)
         answer = exchange.answer
         try:
             if answer is None or exchange.abandoned:
@@ -195,6 +198,14 @@ class BuffyStream(HttpStream):
         finally:
             exchange.close()
             interceptor.finished(self.flow, exchange)
+
+    def _interim(self, exchange: Exchange) -> CommandGenerator:
+        """Passes interim responses on, but to HTTP/1.0 clients, who know none (RFC 9110 §15.2)."""
+        for head in exchange.heard():
+            if self.flow.request.http_version != "HTTP/1.0" and not exchange.abandoned:
+                fields = http.Headers(list(f.end_to_end(head.fields)))
+                response = http.Response(b"HTTP/1.1", head.status, head.reason, fields, None, None, 0.0, 0.0)
+                yield SendHttp(ResponseHeaders(self.stream_id, response, False), self.context.client)
 
     def _send_whole(self, answer: Answer) -> CommandGenerator:
         content = b"" if self.flow.request.method == "HEAD" else answer.content

@@ -110,7 +110,9 @@ def pieces(old: Version, new: Version) -> Sequence[tuple[Version, int, int]]:
 
 
 def combined_head(new: Version, whole: Span) -> Version:
-    """The head of a union: the newer part's fields (RFC 9111 §3.4), a 200 if nothing is missing."""
+    """The head of a union: the newer part's fields (RFC 9111 §3.4), a 200 if nothing is missing. It
+    answers no Range in particular."""
+    new = replace(new, request_fields=without(new.request_fields, (b"range",)))
     if whole.size < whole.total:
         fields = with_field(new.fields, b"Content-Range", content_range(whole.first, whole.last, whole.total))
         return replace(new, fields=fields)

@@ -135,12 +135,12 @@ __all__ = [
 @dataclass(frozen=True, slots=True)
 class Serve:
     """Answer with this version without asking. `stale`: past its `fresh_until`; `detail`: for Cache-Status,
-    "" for a plain hit; `renew`: and ask the origin in the background (RFC 5861 §3)."""
+    "" for a plain hit; `renew`: how the origin is to be asked in the background (RFC 5861 §3)."""
 
     version: Version
     stale: bool
     detail: str
-    renew: bool = False
+    renew: Validate | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -212,7 +212,9 @@ def _from_store(
             if within_max_stale(request, version, policy, now):
                 return Serve(version, True, "max-stale in the request")
             if while_revalidating(version, policy, now):
-                return Serve(version, True, "stale-while-revalidate", renew=True)
+                renewed = _renew(request, version, policy, now)
+                renew = renewed if isinstance(renewed, Validate) else None
+                return Serve(version, True, "stale-while-revalidate", renew)
     if error is not None and _error_answers(request, error, policy, now):
         return _repeat_error(request, version, error, policy, now)
     if version is not None and not policy.strategy.obeys_origin and _only_if_cached(request):

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from buffy_proxy.core.model import Version
+from buffy_proxy.core.model import BodyRef, Version
 from buffy_proxy.core.parts import Slice, Span, combined_head, pieces, slice_of, span, union
 from buffy_proxy.core.rules import Forward, Serve, decide
 from buffy_proxy.core.storing import storable_part
@@ -132,6 +134,12 @@ def test_the_pieces_of_a_union_are_its_bytes(numbers: tuple[int, int, int, int])
     content = {id(old): WHOLE[a : b + 1], id(new): WHOLE[c : d + 1]}
     joined = b"".join(content[id(v)][at : at + length] for v, at, length in pieces(old, new))
     assert joined == WHOLE[whole.first : whole.last + 1]
+
+
+def test_a_union_answers_no_question_in_particular() -> None:
+    held = combined_head(part(5, 7), Span(0, 7, 10))
+    whole = replace(held, body=BodyRef("x", 8))
+    assert slice_of(request("Range: bytes=5-7"), whole) == Slice(5, 3, b"bytes 5-7/10")
 
 
 def test_heads_of_unions() -> None:

@@ -8,7 +8,7 @@ import pytest
 
 from buffy_proxy.core.policy import Policy
 from buffy_proxy.core.rules import Serve, Validate, decide, may_serve_stale
-from buffy_proxy.core.strategies import Http
+from buffy_proxy.core.strategies import Http, Renewal
 from tests.core.make import HTTP, NEVER, T, request, version
 
 STRICT = Policy(Http(strict=True))
@@ -39,7 +39,9 @@ def test_while_revalidating(clause: str, lines: list[str], late: float, served: 
     stored = version(*lines, fresh_until=T - late)
     decision = decide(request(), [stored], None, HTTP, T)
     if served:
-        assert decision == Serve(stored, True, "stale-while-revalidate", renew=True)
+        assert isinstance(decision, Serve) and decision.detail == "stale-while-revalidate"
+        assert (decision.version, decision.stale) == (stored, True)
+        assert decision.renew is not None and decision.renew.renewal is Renewal.REFETCH
     else:
         assert isinstance(decision, Validate)
 
@@ -48,6 +50,18 @@ def test_while_revalidating(clause: str, lines: list[str], late: float, served: 
 def test_the_client_may_want_better(asked: str) -> None:
     stored = version(SWR, fresh_until=T - 1)
     assert isinstance(decide(request(asked), [stored], None, HTTP, T + 1), Validate)
+
+
+def test_a_version_with_a_validator_is_validated_behind() -> None:
+    decision = decide(request(), [version(SWR, 'ETag: "a"', fresh_until=T - 1)], None, HTTP, T)
+    assert isinstance(decision, Serve) and decision.renew is not None
+    assert decision.renew.renewal is Renewal.VALIDATE
+
+
+def test_only_if_cached_asks_nobody() -> None:
+    stored = version(SWR, fresh_until=T - 1)
+    decision = decide(request("Cache-Control: only-if-cached"), [stored], None, HTTP, T)
+    assert decision == Serve(stored, True, "stale-while-revalidate")
 
 
 def test_a_fresh_version_is_not_renewed() -> None:

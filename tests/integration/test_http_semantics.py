@@ -199,6 +199,8 @@ def test_parts_that_touch_become_the_whole(server: Buffy, origin: Origin, path: 
     part(server, url, 0, 99)
     part(server, url, 80, 149)
     assert part(server, url, 20, 140).cache.hit
+    assert part(server, url, 80, 149).cache.hit  # what brought the part asks again
+    server.check_store()
     part(server, url, 150, 199)
     reply = server.get(url)
     assert (reply.status, reply.body) == (200, WHOLE)
@@ -297,3 +299,54 @@ def test_a_response_on_its_way_is_outdated_by_an_unsafe_request(
     client.join(20)
     assert [reply.body for reply in replies] == [b"old"]
     assert not server.get(url).cache.hit
+
+
+# -- interim responses --------------------------------------------------------------------------------------
+
+HINTS = b"HTTP/1.1 103 Early Hints\r\nLink: </a.css>; rel=preload\r\nX-Hint: 1\r\n\r\n"
+
+
+@pytest.mark.parametrize("scheme", ["http", "https"])
+def test_interim_responses_pass_at_once_and_are_not_stored(
+    server: Buffy, origin: Origin, tls_origin: Origin, path: str, scheme: str
+) -> None:
+    release = threading.Event()
+
+    async def script(request: Received, peer: Peer) -> None:
+        await peer.send(b"HTTP/1.1 100 Continue\r\n\r\n" + HINTS)
+        await peer.wait(release)
+        await answers.fixed(b"final", answers.FRESH)(request, peer)
+
+    url = (origin if scheme == "http" else tls_origin).on(path, script)
+    with server.open(url) as connection:
+        server.send(connection, "GET", url)
+        early = connection.head()
+        assert (early.status, early.get("x-hint")) == (103, "1")  # the final response is not there yet
+        release.set()
+        final = connection.read()
+        assert (final.status, final.body, final.get("x-hint")) == (200, b"final", None)
+    again = server.get(url)
+    assert again.cache.hit and (again.status, again.get("x-hint")) == (200, None)
+
+
+def test_interim_responses_reach_http2_clients(server: Buffy, tls_origin: Origin, path: str) -> None:
+    url = tls_origin.on(path, [HINTS, 0.2, *answers.sized([b"final"])])
+    done = server.curl(url, "--http2", "-D", "-")
+    assert done.returncode == 0, done.stderr
+    assert b"HTTP/2 103" in done.stdout and b"HTTP/2 200" in done.stdout and done.stdout.endswith(b"final")
+
+
+def test_a_client_that_leaves_after_an_interim_response(server: Buffy, origin: Origin, path: str) -> None:
+    release = threading.Event()
+
+    async def script(request: Received, peer: Peer) -> None:
+        await peer.send(HINTS)
+        await peer.wait(release)
+
+    url = origin.on(path, script)
+    with server.open(url) as connection:
+        server.send(connection, "GET", url)
+        assert connection.head().status == 103
+    release.set()
+    origin.on(path, answers.fixed(b"there"))
+    assert server.get(url).body == b"there"

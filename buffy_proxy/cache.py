@@ -216,6 +216,9 @@ class Cache:
             collapsed=collapsed,
             detail=arriving.not_stored_because,
         )
+        if collapsed:
+            replay = bool(looked.key.partition) or looked.policy.replay_set_cookie
+            head = replace(head, fields=rules.shared_fields(arriving.draft.fields, replay_cookies=replay))
         fields = passed_fields(head, status)
         if head.status == 200 and (
             answer := serving.conditional(looked.request, arriving.draft, fields, status)

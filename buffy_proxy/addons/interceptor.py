@@ -8,7 +8,7 @@ from mitmproxy import connection, http
 from mitmproxy.proxy import server_hooks
 
 from buffy_proxy.addons.exchange import Exchange
-from buffy_proxy.answer import Answer, passed_fields, plain
+from buffy_proxy.answer import Answer, last_recipient, passed_fields, plain
 from buffy_proxy.cache import Cache
 from buffy_proxy.config import Config, policy_for
 from buffy_proxy.core import fields as f
@@ -276,10 +276,21 @@ class Interceptor:
     def refusal(self, flow: http.HTTPFlow, *, forwarding: bool) -> Answer | None:
         """The answer to a request that goes nowhere. `forwarding`: mitmproxy would connect for it."""
         refusal: Answer | None = flow.metadata.get("buffy.refusal")
+        if refusal is None and forwarding and (own := self._own_answer(flow)) is not None:
+            return own
         if refusal is None and forwarding and self._offline(flow.metadata.get("buffy.session")):
             text = "Buffy is offline for this client, and this request cannot be answered from the store.\n"
             return plain(504, text, f.cache_status(fwd="bypass", detail="offline"))
         return refusal
+
+    def _own_answer(self, flow: http.HTTPFlow) -> Answer | None:
+        """To a request with a body that goes no further; the cache does so for those without."""
+        try:
+            request = self._request(flow, b"")
+        except ValueError:
+            return None
+        own = rules.answers_itself(request)
+        return None if own is None else last_recipient(request, own)
 
     def bad_request(self, message: str) -> Answer:
         return _refuse(400, message)

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from typing import Final
-from urllib.parse import urljoin
+from urllib.parse import urljoin, urlsplit
 
 from buffy_proxy.core.conditional import CONDITIONS
 from buffy_proxy.core.fields import (
@@ -25,7 +25,7 @@ from buffy_proxy.core.fields import (
     without,
 )
 from buffy_proxy.core.freshness import current_age, explicit_lifetime
-from buffy_proxy.core.keys import without_secrets
+from buffy_proxy.core.keys import has_secret_parameters, without_secrets
 from buffy_proxy.core.model import Fields, Request, Response, Version
 
 SAFE: Final = frozenset({"GET", "HEAD", "OPTIONS", "TRACE", "PRI", "PROPFIND", "QUERY", "REPORT", "SEARCH"})
@@ -69,6 +69,11 @@ _OURS: Final = HOP_BY_HOP | {b"age"}
 _COOKIES: Final = frozenset({b"set-cookie", b"set-cookie2"})
 
 
+def shared_fields(fields: Fields, *, replay_cookies: bool) -> Fields:
+    """The fields of a response that came for another client just now, for those who waited along with it."""
+    return fields if replay_cookies else without(fields, _COOKIES)
+
+
 def answers_itself(request: Request) -> Response | None:
     """The answer to an OPTIONS or TRACE that is to go no further (Max-Forwards: 0, RFC 9110 §7.6.2); its
     content is what `trace` gives."""
@@ -80,8 +85,10 @@ def answers_itself(request: Request) -> Response | None:
 
 
 def trace(request: Request) -> bytes:
-    """The request as it came, without fields that hold secrets (RFC 9110 §9.3.8)."""
-    head = f"{request.method} {request.url} HTTP/1.1\r\n".encode("utf-8", "surrogateescape")
+    """The request as it came, without fields and queries that hold secrets (RFC 9110 §9.3.8)."""
+    secret = has_secret_parameters(request.url)
+    url = urlsplit(request.url)._replace(query="").geturl() if secret else request.url
+    head = f"{request.method} {url} HTTP/1.1\r\n".encode("utf-8", "surrogateescape")
     return head + serialise_block(without_secrets(request.fields)) + b"\r\n"
 
 

@@ -82,8 +82,8 @@ def no_part(request: Request, response: Response) -> str | None:
 
 
 def stored_fields(response: Response) -> Fields:
-    """What is kept of the head: the length is that of one answer."""
-    return without(end_to_end(response.fields), (b"content-length",))
+    """What is kept of the head: length and digest are those of one answer; others get other bytes of it."""
+    return without(end_to_end(response.fields), (b"content-length", b"content-digest", b"content-md5"))
 
 
 # -- combining (RFC 9111 §3.4) ------------------------------------------------------------------------------
@@ -139,7 +139,7 @@ def slice_of(request: Request, part: Version) -> Slice | None:
     if request.method != "GET" or len(wanted) != 1 or held is None or not if_range_holds(request, part):
         return None
     if wanted[0] == first(part.request_fields, b"range"):  # the same question has the same answer
-        return Slice(0, held.size, first(part.fields, b"content-range") or b"")
+        return Slice(0, held.size, content_range(held.first, held.last, held.total))
     ranges = parse_ranges(wanted[0], held.total)
     if not isinstance(ranges, list) or len(ranges) != 1:
         return None

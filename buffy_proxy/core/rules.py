@@ -56,6 +56,7 @@ from buffy_proxy.core.messages import (
     forward_fields,
     invalidated_urls,
     redirected,
+    shared_fields,
     trace,
 )
 from buffy_proxy.core.model import CacheKey, Request, Version
@@ -120,6 +121,7 @@ __all__ = [
     "redact_url",
     "redirected",
     "same_representation",
+    "shared_fields",
     "slice_of",
     "storability",
     "storable_part",

@@ -8,6 +8,7 @@ response for others.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
@@ -53,11 +54,14 @@ def _argument(name: str, value: Any) -> str | None:
     """As text. A value of the wrong type, such as a String for max-age, stays recognisably invalid."""
     if value is True:
         return None
-    return str(value) if name in _FIELD_LISTS or type(value) is int else repr(value)
+    if name in _FIELD_LISTS:
+        return str(value) if isinstance(value, str | http_sf.Token) else None
+    return str(value) if type(value) is int else repr(value)
 
 
 def forbids(directives: Said, name: str) -> bool:
-    """Whether `no-cache` or `private` concerns the whole response, not just the fields that it names."""
+    """Whether `no-cache` or `private` concerns the whole response, not just the fields that it names. A
+    malformed list counts as none: it must not permit what its absence would forbid."""
     return name in directives and not _listed(directives[name])
 
 
@@ -73,9 +77,19 @@ def without_named(fields: Fields, targets: Sequence[str] = ()) -> Fields:
     return without(fields, named) if named else fields
 
 
+_FIELD_NAME: Final = re.compile(r"[!#$%&'*+\-.^_`|~0-9a-z]+")
+
+_NEEDED: Final = frozenset(
+    {b"cache-control", b"content-encoding", b"content-range", b"content-type", b"vary"}
+)
+"""Without these a stored response would be another: answer other requests, or longer, or be unreadable."""
+
+
 def _listed(argument: str | None) -> list[bytes]:
-    return [
-        n
-        for part in (argument or "").lower().split(",")
-        if (n := part.strip(" \t").encode("latin-1", "replace"))
-    ]
+    """The names in a list of fields, [] where it is not one or names a field that cannot be left out."""
+    parts = [part.strip(" \t") for part in (argument or "").lower().split(",")]
+    names = [part for part in parts if part]
+    if not all(_FIELD_NAME.fullmatch(name) for name in names):
+        return []
+    listed = [name.encode("ascii") for name in names]
+    return listed if _NEEDED.isdisjoint(listed) else []

@@ -7,13 +7,13 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from hypothesis import assume, event, given
+from hypothesis import assume, event, example, given
 from hypothesis import strategies as st
 
 from buffy_proxy.core.model import Fields, Request, Version
 from buffy_proxy.core.rules import Forward, Serve, Validate, decide
 from buffy_proxy.core.versions import matches, same_variant
-from tests.core.make import HTTP, URL, T, version
+from tests.core.make import HTTP, URL, T, fields, version
 from tests.core.wild import line
 
 VALUES = st.sampled_from(["1", "2", "1,2", "1, 2", "1 ,\t2", " 1 ", "", '"1, 2"', '"1,2"', "1, 1"])
@@ -77,3 +77,14 @@ def test_variants_are_what_answers_the_same_requests(vary: Fields, one: Fields, 
     assume("*" not in nominated(vary))
     a, b = (replace(version(asked=asked), fields=vary) for asked in (one, other))
     assert same_variant(a, b) == matches(a, other) == matches(b, one)
+
+
+ONE_FIELD: st.SearchStrategy[Fields] = st.lists(line("a", VALUES), max_size=2).map(tuple)
+
+
+@given(ONE_FIELD, ONE_FIELD)
+@example(fields('A: "1, 2"'), fields('a: "1,2"'))
+def test_equal_meaning_is_all_that_counts(one: Fields, other: Fields) -> None:
+    """White space around commas and the cut into lines do not make a variant, anything else does."""
+    stored = replace(version(asked=one), fields=((b"Vary", b"A"),))
+    assert matches(stored, other) == (meaning(one, "a") == meaning(other, "a"))

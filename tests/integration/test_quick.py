@@ -8,6 +8,7 @@ from __future__ import annotations
 import itertools
 import random
 import re
+import time
 from collections.abc import Callable, Iterable
 
 import pytest
@@ -154,11 +155,19 @@ def requests(url: Callable[[str], str], count: int) -> list[tuple[str, bytes]]:
 
 
 def test_generated_requests(both: Both) -> None:
+    """Three times the quick way: the second and third time what was answered before is said again. A commit
+    that comes between the two ways changes the answer, so they are compared once more then."""
     with both.connect() as quick:
         for method, data in requests(both.origin.url, 250):
-            expected = both.settled(method, data)
-            quick.send(data)
-            assert answer(quick, method) == expected, data
+            for attempt in range(5):
+                expected, said = both.settled(method, data), []
+                for _ in range(3):
+                    quick.send(data)
+                    said.append(answer(quick, method))
+                if said == [expected] * 3:
+                    break
+                time.sleep(0.1 * attempt)
+            assert said == [expected] * 3, data
 
 
 def test_pipelined_pairs(both: Both) -> None:

@@ -74,7 +74,7 @@ _LIFETIME = ("lifetime", "freshened_lifetime")
 
 DIFFERENCES: Final = (
     Row(
-        ("storable", "lifetime", "reuse", "ttl"),
+        ("storable", "lifetime", "freshened_lifetime", "reuse", "ttl"),
         "RFC 9111 §5.2",
         "names of directives are case-insensitive; npm takes MAX-AGE for an unknown one",
         lambda c, ours, npm: bool(SHOUTED.search(c.control) or SHOUTED.search(c.wanted)),
@@ -264,7 +264,7 @@ DIFFERENCES: Final = (
         ("reuse",),
         "RFC 9111 §5.2.1.2",
         "stale by exactly max-stale seconds is no more than that; npm wants less",
-        lambda c, ours, npm: re.search(rf"max-stale={stale_by(c)}(,|$)", c.wanted) is not None and ours,
+        lambda c, ours, npm: re.search(rf"max-stale={stale_by(c)}\s*(,|$)", c.wanted) is not None and ours,
     ),
     Row(
         ("reuse",),

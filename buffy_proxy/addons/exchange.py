@@ -85,7 +85,7 @@ class Exchange:
         try:
             await self._running
         except asyncio.CancelledError:
-            self.abandoned = True
+            self.abandon()
         except ConnectionError as error:
             self.failure = f"the client is gone: {error}"
         except Exception as error:

@@ -3,19 +3,28 @@
 from __future__ import annotations
 
 import argparse
+import subprocess
 import sys
 import tempfile
 from pathlib import Path
+from typing import Final
 
 from conformance import report, suite
 from conformance.scoring import Verdict, verdicts
 from conformance.suite import Test
 from conformance.ways import WAYS, open_way
 
+ABSENT: Final = 77
+"""Exit code where there is no node, no npm, or no package index that can be reached."""
+
 
 def main() -> int:
     options = _options()
-    suite.install()
+    try:
+        suite.install()
+    except (OSError, subprocess.SubprocessError) as error:
+        print(f"the suite cannot be had here: {error}", file=sys.stderr)
+        return ABSENT
     tests = suite.tests()
     if options.id:
         return _one(options.ways[0], options.id)

@@ -103,7 +103,7 @@ def _outcome(looked: Looked, now: float) -> str:
         case rules.Serve(version, stale, detail):
             beside = "the stored part" if version.status == 206 else "the stored error response"
             what = f"version {version.name}" if version.name else beside
-            why = detail or ("it is stale" if stale else f"it is fresh {_for(version.fresh_until - now)}")
+            why = detail or ("it is stale" if stale else _fresh(looked, version, now))
             return f"would be answered from the store with {what}: {why}"
         case rules.Unavailable(reason):
             return f"would be answered 504: {reason}"
@@ -114,6 +114,14 @@ def _outcome(looked: Looked, now: float) -> str:
             )
         case rules.Forward(fwd, reason):
             return f"would be forwarded to the origin ({fwd}: {reason})"
+
+
+def _fresh(looked: Looked, version: Version, now: float) -> str:
+    """For how long, and why the strategy says so."""
+    until = f"it is fresh {_for(version.fresh_until - now)}"
+    if not version.name:
+        return until
+    return f"{until} ({looked.policy.strategy.plan(version, now, looked.key.url).reason})"
 
 
 def _if_it_fails(looked: Looked, now: float) -> str:

@@ -19,11 +19,11 @@ from buffy_proxy.errors import StoreError
 from buffy_proxy.hot import HEAD_MAX, Entry, HotAnswers, entry_of
 from buffy_proxy.ledger import Ledger
 from buffy_proxy.literals import address_text
+from buffy_proxy.logs import AccessLog
 from buffy_proxy.posted import Recording
 from buffy_proxy.selectors import Selectors, parse_proxy_authorization
 
 log = logging.getLogger("buffy.proxy")
-access = logging.getLogger("buffy.access")
 
 SAFE = frozenset({"GET", "HEAD", "OPTIONS", "TRACE"})
 
@@ -41,6 +41,7 @@ class Interceptor:
         self._events = config.plugins.events
         self._sessions: dict[str, Selectors] = {}
         self.hot = HotAnswers()
+        self._access = AccessLog()
 
     # -- mitmproxy hooks ----------------------------------------------------------------------------------
     def http_connect(self, flow: http.HTTPFlow) -> None:
@@ -169,9 +170,9 @@ class Interceptor:
         if stamp != entry.stamp or (content is None) is not (entry.digest is None):
             return None
         self.ledger.note_hit(entry.size, entry.session.run, entry.resource_id)
-        if access.isEnabledFor(logging.INFO):
+        if self._access.wanted:
             status = entry.cache_status(now)
-            access.info("%s %s %d %d %s", entry.method, entry.url, entry.status, entry.size, status)
+            self._access.line(f"{entry.method} {entry.url} {entry.status} {entry.size} {status}")
         head = entry.head(now)
         return head if content is None else head + content
 
@@ -261,11 +262,11 @@ class Interceptor:
         self.ledger.note(answer, sent, run=run, resource_id=answer.resource_id)
         if self._events.wanted("served"):
             self._tell_served(answer, sent, method, url, group)
-        if access.isEnabledFor(logging.INFO):
+        if self._access.wanted:
             shown = rules.redact_url(url, self.cache.store.secret)
             ended = " (ended early)" if early else ""
             status = answer.cache_status.decode()
-            access.info("%s %s %d %d %s%s", method, shown, answer.status, sent, status, ended)
+            self._access.line(f"{method} {shown} {answer.status} {sent} {status}{ended}")
 
     def _tell_served(self, answer: Answer, sent: int, method: str, url: str, group: str) -> None:
         shown = rules.redact_url(url, self.cache.store.secret)
@@ -356,14 +357,9 @@ class Interceptor:
         if self._events.wanted("served"):
             shown = self._shown(flow)
             self._tell_served(answer, sent, flow.request.method, shown, session.group)
-        access.info(
-            "%s %s %d %d %s",
-            flow.request.method,
-            self._shown(flow),
-            flow.response.status_code,
-            sent,
-            status.decode(),
-        )
+        if self._access.wanted:
+            code, said = flow.response.status_code, status.decode()
+            self._access.line(f"{flow.request.method} {self._shown(flow)} {code} {sent} {said}")
 
     def _shown(self, flow: http.HTTPFlow) -> str:
         try:

@@ -144,7 +144,7 @@ class Connection(asyncio.Protocol):
         """To whoever asked for this. 100 is about a request that is sent already; 101 comes to nobody who did
         not ask for it (RFC 9110 §15.2)."""
         if self.on_interim is not None and event.status_code > 101:
-            fields = tuple(event.headers.raw_items())
+            fields = framed(event.status_code, tuple(event.headers.raw_items()))
             self.on_interim(Response(event.status_code, bytes(event.reason), fields))
 
     async def body_chunk(self) -> bytes:

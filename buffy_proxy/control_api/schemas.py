@@ -115,9 +115,24 @@ class WhenRemoteChanged(_Strategy):
 
 class Http(_Strategy):
     """What the origin's own headers say (RFC 9111). Not part of the documented five: only answered to those
-    who set it. Its rare parameters (docs/http-semantics.md) are checked where strategies are made."""
+    who set it. Its rare parameters (docs/http-semantics.md) are checked where strategies are made, and shown
+    where they are set."""
 
-    model_config = ConfigDict(extra="allow")
+    model_config = ConfigDict(
+        extra="allow",
+        json_schema_extra={
+            "properties": {
+                "strategy_name": {"type": "string", "const": "http", "title": "Strategy Name"},
+                "targets": {
+                    "type": "array",
+                    "items": {"type": "string", "pattern": r"^[A-Za-z0-9!#$%&'*+.^_`|~-]+$"},
+                    "description": "Names of targeted fields, in order of preference (RFC 9213).",
+                },
+                "strict": {"type": "boolean", "description": "Stale only where the origin allows it."},
+            },
+            "additionalProperties": False,
+        },
+    )
 
     strategy_name: Literal["http"]
 

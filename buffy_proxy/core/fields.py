@@ -161,8 +161,8 @@ def printable(value: bytes) -> bytes:
 
 def framed(status: int, fields: Fields) -> Fields:
     """Response fields whose Content-Length, if there is one, frames: one beside a Transfer-Encoding is void
-    (RFC 9112 §6.3), one in a 204 is a trap for whoever believes it (RFC 9110 §8.6)."""
-    void = status == 204 or b"transfer-encoding" in names(fields)
+    (RFC 9112 §6.3), one in a 1xx or 204 is a trap for whoever believes it (RFC 9110 §8.6)."""
+    void = status < 200 or status == 204 or b"transfer-encoding" in names(fields)
     return without(fields, (b"content-length",)) if void else fields
 
 

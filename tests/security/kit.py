@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import re
 import socket
 import ssl
 from dataclasses import dataclass
@@ -26,16 +27,29 @@ class Came:
     ended: bool
 
     @property
+    def interim(self) -> bytes:
+        """The interim responses before the final one (RFC 9110 §15.2), which clients get as they come."""
+        found = _INTERIM.match(self.data)
+        return found[0] if found else b""
+
+    @property
+    def final(self) -> bytes:
+        return self.data[len(self.interim) :]
+
+    @property
     def status(self) -> int:
-        return int(self.data[9:12]) if self.data else 0
+        return int(self.final[9:12]) if self.final else 0
 
     @property
     def head(self) -> bytes:
-        return self.data.partition(b"\r\n\r\n")[0]
+        return self.final.partition(b"\r\n\r\n")[0]
 
     @property
     def body(self) -> bytes:
-        return self.data.partition(b"\r\n\r\n")[2]
+        return self.final.partition(b"\r\n\r\n")[2]
+
+
+_INTERIM = re.compile(rb"(?:HTTP/1\.1 1\d\d [^\r\n]*\r\n(?:[^\r\n]+\r\n)*\r\n)*")
 
 
 def shout(connection: Connection, data: bytes, *, finish: bool = True) -> Came:

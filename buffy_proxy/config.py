@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
-from buffy_proxy import literals, rulebook, settings
+from buffy_proxy import literals, presence, rulebook, settings
 from buffy_proxy.core.model import Retention
 from buffy_proxy.core.policy import Policy
 from buffy_proxy.core.strategies import Http
@@ -139,9 +139,14 @@ def policy_for(config: Config, method: str, url: str) -> Policy:
 
 
 def load(
-    config_file: Path | None = None, *, environ: Mapping[str, str] | None = None, **overrides: object
+    config_file: Path | None = None,
+    *,
+    environ: Mapping[str, str] | None = None,
+    serving: bool = False,
+    **overrides: object,
 ) -> Config:
-    """The configuration of this process. Overrides are what the command line said; None means not said.
+    """The configuration of this process. Overrides are what the command line said; None means not said. But
+    for the server itself (`serving`), the plugins that a running one was started with are plugins here, too.
 
     Raises ConfigError, which names the place, the key and what is allowed.
     """
@@ -149,11 +154,14 @@ def load(
     gathered = settings.gather(config_file, environ, overrides)
     found = {key: setting.value for key, setting in gathered.settings.items()}
     retention = Retention(**_table(found, "retention"))
+    found["data_dir"] = found.get("data_dir") or settings.default_data_dir(environ)
+    if "plugin_files" not in found and not serving:
+        found["plugin_files"] = presence.plugins_of_server(found["data_dir"])
     plugins = load_plugins(_plugin_options(gathered, found))
     http = _http(gathered, found)
     user, api_user = found.pop("credentials", None), found.pop("api_credentials", None)
     return Config(
-        data_dir=found.pop("data_dir", None) or settings.default_data_dir(environ),
+        data_dir=found.pop("data_dir"),
         config_file=gathered.file,
         credentials=Credentials(*user) if user else None,
         api_credentials=Credentials(*api_user) if api_user else None,
@@ -180,7 +188,12 @@ def find_plugins(
 ) -> tuple[Plugins, Path]:
     """The plugins alone, whatever the rules say, and the first directory where they are looked for."""
     gathered = settings.gather(config_file, os.environ if environ is None else environ, overrides)
-    options = _plugin_options(gathered, {key: each.value for key, each in gathered.settings.items()})
+    environ = os.environ if environ is None else environ
+    found = {key: each.value for key, each in gathered.settings.items()}
+    if "plugin_files" not in found:
+        data_dir = found.get("data_dir") or settings.default_data_dir(environ)
+        found["plugin_files"] = presence.plugins_of_server(data_dir)
+    options = _plugin_options(gathered, found)
     return load_plugins(options), (*options.dirs, gathered.place.parent / "plugins")[0]
 
 

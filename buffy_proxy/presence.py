@@ -22,18 +22,21 @@ _EVERYWHERE = {"": "127.0.0.1", "0.0.0.0": "127.0.0.1", "::": "::1"}
 
 @dataclass(frozen=True, slots=True)
 class Presence:
-    """A running server: where it listens (real ports, never 0), its version and its CA certificate (PEM)."""
+    """A running server: where it listens (real ports, never 0), its version and its CA certificate (PEM), and
+    the files of plugins that it was told of (`--plugin`)."""
 
     pid: int
     proxy: Address
     api: Address
     version: str
     ca_file: Path
+    plugins: tuple[Path, ...] = ()
 
 
 def announce(data_dir: Path, presence: Presence) -> None:
     """Writes server.json atomically, readable for its owner only; the newest server wins. Raises OSError."""
-    text = json.dumps({**asdict(presence), "ca_file": str(presence.ca_file)}, indent=1) + "\n"
+    paths = {"ca_file": str(presence.ca_file), "plugins": [str(path) for path in presence.plugins]}
+    text = json.dumps({**asdict(presence), **paths}, indent=1) + "\n"
     handle, name = tempfile.mkstemp(prefix=".server-", dir=data_dir)
     try:
         with os.fdopen(handle, "w", encoding="utf-8") as file:
@@ -67,6 +70,14 @@ def find(data_dir: Path) -> Presence | None:
     return presence
 
 
+def plugins_of_server(data_dir: Path) -> tuple[Path, ...]:
+    """The plugins of the living server, as far as they are there: commands must know its strategies."""
+    presence = read(data_dir)
+    if presence is None or not _alive(presence.pid):
+        return ()
+    return tuple(path for path in presence.plugins if path.is_file())
+
+
 def read(data_dir: Path) -> Presence | None:
     """What server.json says, whether or not that server still runs. None if there is no (readable) file."""
     try:
@@ -88,6 +99,7 @@ def _decoded(data: Any) -> Presence:
         api=_address(data["api"]),
         version=str(data["version"]),
         ca_file=Path(data["ca_file"]),
+        plugins=tuple(Path(path) for path in data.get("plugins", ())),
     )
 
 

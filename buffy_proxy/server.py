@@ -146,7 +146,7 @@ def _supervise(config: Config, workers: list[Worker], proxy: Address, api: Addre
             if not worker.wait_until_ready(START_S) and not stopping:
                 print(f"buffy: the {worker.role} process did not start; see above", file=sys.stderr)
                 return 1
-        found = presence.Presence(os.getpid(), proxy, api, __version__, ca_file)
+        found = presence.Presence(os.getpid(), proxy, api, __version__, ca_file, config.plugin_files)
         presence.announce(config.data_dir, found)
         _print_lines(config, proxy, api)
         while not stopping:

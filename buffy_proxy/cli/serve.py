@@ -45,6 +45,7 @@ def serve(
 
     settings = load(
         config,
+        serving=True,
         data_dir=data_dir,
         proxy=proxy,
         api=api,

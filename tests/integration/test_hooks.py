@@ -676,3 +676,38 @@ def test_hook_register_jobs_raises(plug: Plug, origin: Origin) -> None:
 def test_every_hook_has_its_test() -> None:
     tested = {name.removeprefix("test_hook_") for name in globals() if name.startswith("test_hook_")}
     assert HOOKS - tested == set()
+
+
+def test_commands_know_the_plugins_of_the_running_server(plug: Plug, origin: Origin) -> None:
+    """The plugin was named on the server's command line only; a rule and a table are about it."""
+    origin.on("/known", answers.fixed(b"data"))
+    source = """
+@dataclass(frozen=True)
+class Probe(BaseStrategy):
+    strategy_name = "probe"
+    def fresh_until(self, version, now, url):
+        return math.inf
+
+@hookimpl
+def register_strategies():
+    return [Probe]
+
+@hookimpl
+def configure(settings):
+    pass
+"""
+    config = '[[rule]]\nmatch = "http://**"\nstrategy = "probe"\n[plugins.probe]\na = 1\n'
+    made = plug(source, config=config)
+    url = origin.url("/known")
+    made.server.get(url)
+    words = ["--data-dir", str(made.server.data_dir), "--config", str(made.server.config_file)]
+
+    def run(*command: str) -> subprocess.CompletedProcess[str]:
+        whole = [sys.executable, "-m", "buffy_proxy", *command, *words]
+        return subprocess.run(whole, capture_output=True, text=True, timeout=60)
+
+    assert "Strategy `probe`" in run("why", url).stdout
+    assert run("plugins").stdout.startswith("probe ")
+    made.server.stop()
+    ended = run("why", url)
+    assert ended.returncode == 2 and "plugins.probe: there is no such plugin" in ended.stderr

@@ -9,7 +9,7 @@ write to its versions, its error response or its policy, by whichever process. S
                                                             else: decided anew, as if there were no entry
 
 What depends on more than that makes no entry: pins (they end), requests with Cache-Control or ranges, ends of
-versions, plugins that want to be asked each time. The number of entries is bounded, whatever the store holds.
+versions, plugins that want to be asked each time. Their memory is bounded, whatever the store holds.
 """
 
 from __future__ import annotations
@@ -26,10 +26,11 @@ from buffy_proxy.core.freshness import current_age
 from buffy_proxy.core.model import Fields, Request, Version
 from buffy_proxy.selectors import Selectors
 
-ENTRIES_MAX: Final = 131_072
+BYTES_MAX: Final = 128 << 20
+OVERHEAD: Final = 512
+"""Bytes that all entries may take, and what one takes beside its key and its head, about."""
 HEAD_MAX: Final = 2048
-"""Bytes of a request that may become a key: with ENTRIES_MAX the bound of the memory, some 130 MiB at worst
-for requests of half a KiB."""
+"""Bytes of a request that may become a key."""
 
 UNSTEADY: Final = frozenset({b"cache-control", b"pragma", b"range", b"if-range", b"expect", b"upgrade"})
 """Request fields whose meaning depends on the time, or whose answer is not the whole content."""
@@ -72,17 +73,30 @@ class Entry:
 class HotAnswers:
     """Entries by request; the oldest go first. One object a process."""
 
-    def __init__(self) -> None:
+    def __init__(self, bytes_max: int = BYTES_MAX) -> None:
         self._entries: OrderedDict[bytes, Entry] = OrderedDict()
+        self._bytes_max = bytes_max
+        self.bytes = 0
         self.get = self._entries.get
 
+    def __len__(self) -> int:
+        return len(self._entries)
+
     def put(self, key: bytes, entry: Entry) -> None:
+        self.drop(key)
         self._entries[key] = entry
-        if len(self._entries) > ENTRIES_MAX:
-            self._entries.popitem(last=False)
+        self.bytes += _cost(key, entry)
+        while self.bytes > self._bytes_max:
+            self.bytes -= _cost(*self._entries.popitem(last=False))
 
     def drop(self, key: bytes) -> None:
-        self._entries.pop(key, None)
+        entry = self._entries.pop(key, None)
+        if entry is not None:
+            self.bytes -= _cost(key, entry)
+
+
+def _cost(key: bytes, entry: Entry) -> int:
+    return len(key) + sum(map(len, entry.parts)) + OVERHEAD
 
 
 def entry_of(

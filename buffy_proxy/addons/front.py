@@ -48,6 +48,8 @@ MAX_HEAD: Final = 64 * 1024
 """A longer head is mitmproxy's to judge."""
 MAX_WAITING: Final = 256 * 1024
 """Bytes of pipelined requests that wait while one is answered."""
+IDLE_S: Final = 300.0
+"""A kept-alive connection on which nothing comes for one to two times as long is closed."""
 SILENCE_S: Final = 0.5
 """A client that says nothing for so long after its CONNECT waits for a server that greets first."""
 ESTABLISHED: Final = b"HTTP/1.1 200 Connection established\r\n\r\n"
@@ -70,9 +72,16 @@ class FrontParts:
         self.tunnels = tunnels
         self.loop = asyncio.get_running_loop()
         self.connections: set[Front] = set()
+        self._sweeping = self.loop.call_later(IDLE_S, self._sweep)
+
+    def _sweep(self) -> None:
+        for connection in list(self.connections):
+            connection.sweep()
+        self._sweeping = self.loop.call_later(IDLE_S, self._sweep)
 
     def close(self) -> None:
         """At shutdown: whoever is still connected is not any more."""
+        self._sweeping.cancel()
         for connection in list(self.connections):
             connection.abort()
 
@@ -104,6 +113,7 @@ class Front(asyncio.Protocol):
         self._paused = False
         self._reading = True
         self._waiting = False  # for the head of an answer
+        self._heard = True
 
     # -- the transport's side -----------------------------------------------------------------------------
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
@@ -112,7 +122,15 @@ class Front(asyncio.Protocol):
         self._parts.connections.add(self)
 
     def data_received(self, data: bytes) -> None:
+        self._heard = True
         self._receive(data)
+
+    def sweep(self) -> None:
+        """Called now and then: who says nothing from one time to the next, and waits for nothing, is gone.
+        mitmproxy looks after those that it was given."""
+        if not self._heard and self._task is None and self._given is None:
+            self._transport.close()
+        self._heard = False
 
     def eof_received(self) -> bool:
         """A client that is gone and one that only closed its side look alike; nobody works for the first."""
@@ -128,15 +146,25 @@ class Front(asyncio.Protocol):
         self._wake()
 
     def pause_writing(self) -> None:
+        """The client does not take what it asked for: it gets no more, and is not heard, until it does."""
         self._paused = True
         if self._given is not None:
             self._given.pause_writing()
+        elif self._task is None:
+            self._stop_reading()
 
     def resume_writing(self) -> None:
         self._paused = False
+        self._wake()
         if self._given is not None:
             self._given.resume_writing()
-        self._wake()
+        elif self._task is None:
+            self._go_on()
+
+    def _stop_reading(self) -> None:
+        if self._reading and not self._transport.is_closing():
+            self._reading = False
+            self._transport.pause_reading()
 
     def _wake(self) -> None:
         if self._writable is not None and not self._writable.done():
@@ -242,7 +270,7 @@ class Front(asyncio.Protocol):
     # -- requests, to the proxy or inside a CONNECT -------------------------------------------------------
     def _take_requests(self) -> None:
         """Answers what can be answered of the buffer, in order."""
-        while self._buffer and self._task is None:
+        while self._buffer and self._task is None and not self._paused:
             key = self._key + self._buffer if self._key else self._buffer
             entry = self._hot.get(key)
             if entry is not None:
@@ -259,9 +287,8 @@ class Front(asyncio.Protocol):
             elif not self._answer(head, key):
                 self._hand_over()
                 return
-        if len(self._buffer) > MAX_WAITING and self._reading:
-            self._reading = False
-            self._transport.pause_reading()
+        if len(self._buffer) > MAX_WAITING:
+            self._stop_reading()
 
     def _take_other(self, head: RequestHead | None) -> bool:
         """A head that is incomplete, or not simple. True: look at the buffer again."""
@@ -327,7 +354,12 @@ class Front(asyncio.Protocol):
     async def _answer_later(self, request: Request, session: Selectors) -> None:
         interim_sink.set(self._hear)
         self._waiting = True
-        answer = await self._interceptor.cache.open(request)
+        try:
+            answer = await self._interceptor.cache.open(request)
+        except Exception:
+            log.exception("no answer for %s", request.url)
+            self._transport.abort()
+            return
         self._waiting = False
         body = Body(self, answer, request)
         try:
@@ -349,7 +381,10 @@ class Front(asyncio.Protocol):
             self._write(b"HTTP/1.1 %d %b\r\n%b\r\n" % (head.status, head.reason, fields))
 
     def _go_on(self) -> None:
-        if not self._reading:
+        if self._paused:
+            self._stop_reading()
+            return
+        if not self._reading and not self._transport.is_closing():
             self._reading = True
             self._transport.resume_reading()
         if self._buffer:

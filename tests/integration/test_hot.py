@@ -14,7 +14,7 @@ import pytest
 from tests.support import answers
 from tests.support.buffy import Buffy
 from tests.support.origin import Origin
-from tests.support.wire import Reply
+from tests.support.wire import Reply, request_bytes
 
 CONFIG = '[[rule]]\nmatch = "**/kept**"\nstrategy = "never"\n'
 
@@ -137,5 +137,39 @@ def test_credentials_do_not_mix(server: Buffy, made: Made) -> None:
 def test_counts_and_lines_are_those_of_any_hit(server: Buffy, made: Made) -> None:
     url, _ = made
     hot(server, url)
-    lines = [line for line in server.log().splitlines() if url in line]
-    assert len(lines) == 4 and all(" 200 3 buffy; " in line for line in lines)
+
+    def lines() -> list[str]:
+        return [line for line in server.log().splitlines() if url in line]
+
+    deadline = time.monotonic() + 5
+    while len(lines()) < 4 and time.monotonic() < deadline:  # they are written a moment after the answer
+        time.sleep(0.02)
+    assert len(lines()) == 4 and all(" 200 3 buffy; " in line for line in lines())
+
+
+def test_a_client_that_asks_and_does_not_read(server: Buffy, origin: Origin) -> None:
+    """It is not heard until it takes what it asked for: answers do not pile up in memory. Others are served,
+    and in the end it gets all."""
+    origin.on("/kept/flood", answers.fixed(b"x" * 60_000))
+    url = origin.url("/kept/flood")
+    hot(server, url)
+    with server.open(url) as connection:
+        request = request_bytes("GET", url, origin.authority)
+        connection.send(request)
+        connection.read()
+        before = server.memory()
+        connection.sock.settimeout(1.0)
+        asked = sent = 0
+        try:
+            while asked < 20_000:
+                sent += connection.sock.send(request)  # each comes alone, as far as the network lets it
+                asked += 1
+        except TimeoutError:
+            pass
+        asked = sent // len(request)
+        assert asked > 100
+        assert server.memory() - before < 40 << 20
+        assert server.get(url).cache.hit
+        connection.sock.settimeout(30)
+        for _ in range(min(asked, 300)):
+            assert connection.read().body == b"x" * 60_000

@@ -11,7 +11,7 @@ TEST_ARGS ?= -n 2 --dist loadscope
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: run test lint bench conformance requests-suite clean
+.PHONY: run test lint bench bench-versus bench-scale conformance requests-suite clean
 
 run: $(STAMP)
 	$(BIN)/buffy serve $(ARGS)
@@ -26,6 +26,13 @@ lint: $(STAMP)
 
 bench: $(STAMP)
 	$(BIN)/python -m bench.run
+
+# Beside squid, nginx and mitmdump, as far as they are installed.
+bench-versus: $(STAMP)
+	$(BIN)/python -m bench.versus $(ARGS)
+
+bench-scale: $(STAMP)
+	$(BIN)/python -m bench.scale $(ARGS)
 
 # requests' own tests, directly and through Buffy; wants a package index
 requests-suite: $(STAMP)

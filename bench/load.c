@@ -1,7 +1,8 @@
 /* Load generator: keep-alive connections through a proxy (or direct), GETs one after the other on each.
  *
- * load PROXY_HOST PROXY_PORT SCHEME HOST PORT PATH FIRST COUNT CONNECTIONS SECONDS
+ * load PROXY_HOST PROXY_PORT SCHEME HOST PORT PATH FIRST COUNT CONNECTIONS SECONDS [new]
  *
+ * With "new" each request has a connection (and CONNECT, and full TLS handshake) of its own; its time counts.
  * PROXY_HOST "-" goes direct. The n-th request asks for PATH followed by FIRST + n mod COUNT (COUNT 0: never the
  * same twice). Answers must be 200 with a Content-Length. Prints one JSON object; exit code 1 on any error.
  * Certificates are not verified: this measures, it does not test.
@@ -17,6 +18,7 @@
 #include <string.h>
 #include <strings.h>
 #include <sys/epoll.h>
+#include <sys/resource.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -35,6 +37,8 @@ static const char *proxy_host, *scheme, *host, *port, *path;
 static int proxy_port;
 static long first, count, asked, done, failed, bytes;
 static uint32_t *samples;
+static int fresh, poll_fd;
+static SSL_CTX *tls;
 
 static double now(void) {
     struct timespec t;
@@ -69,7 +73,7 @@ static void tunnel(int fd) {
     die("CONNECT answer");
 }
 
-static void open_connection(struct connection *c, SSL_CTX *tls) {
+static void open_connection(struct connection *c) {
     int direct = !strcmp(proxy_host, "-");
     c->fd = direct ? dial(host, atoi(port)) : dial(proxy_host, proxy_port);
     c->filled = 0;
@@ -81,6 +85,21 @@ static void open_connection(struct connection *c, SSL_CTX *tls) {
         if (SSL_connect(c->ssl) != 1) die("TLS handshake");
     }
     fcntl(c->fd, F_SETFL, O_NONBLOCK);
+}
+
+static void watch(struct connection *c) {
+    struct epoll_event wanted = {.events = EPOLLIN, .data.ptr = c};
+    epoll_ctl(poll_fd, EPOLL_CTL_ADD, c->fd, &wanted);
+}
+
+/* A connection in place of the old one. Returns when it was begun. */
+static double renew(struct connection *c) {
+    double began = now();
+    if (c->ssl) SSL_free(c->ssl);
+    close(c->fd);
+    open_connection(c);
+    watch(c);
+    return began;
 }
 
 static void ask(struct connection *c) {
@@ -139,7 +158,12 @@ static void readable(struct connection *c, int more) {
         if (take(c)) {
             finished(c);
             if (!more) return;
+            double began = fresh ? renew(c) : 0;
             ask(c);
+            if (fresh) {
+                c->sent_at = began;
+                return;
+            }
         }
     }
 }
@@ -150,32 +174,36 @@ static int ascending(const void *a, const void *b) {
 }
 
 int main(int argc, char **argv) {
-    if (argc != 11) return 2;
+    if (argc != 11 && argc != 12) return 2;
     proxy_host = argv[1], proxy_port = atoi(argv[2]), scheme = argv[3], host = argv[4], port = argv[5], path = argv[6];
     first = atol(argv[7]), count = atol(argv[8]);
     int connections = atoi(argv[9]);
     double seconds = atof(argv[10]);
-    SSL_CTX *tls = strcmp(scheme, "https") ? NULL : SSL_CTX_new(TLS_client_method());
+    tls = strcmp(scheme, "https") ? NULL : SSL_CTX_new(TLS_client_method());
     struct connection *all = calloc(connections, sizeof *all);
     struct epoll_event events[64];
-    int poll = epoll_create1(0);
+    poll_fd = epoll_create1(0);
+    fresh = argc == 12 && !strcmp(argv[11], "new");
     samples = malloc(SAMPLES * sizeof *samples);
     for (int i = 0; i < connections; i++) {
-        open_connection(&all[i], tls);
-        struct epoll_event wanted = {.events = EPOLLIN, .data.ptr = &all[i]};
-        epoll_ctl(poll, EPOLL_CTL_ADD, all[i].fd, &wanted);
+        open_connection(&all[i]);
+        watch(&all[i]);
     }
     double began = now();
     for (int i = 0; i < connections; i++) ask(&all[i]);
     while (now() - began < seconds) {
-        int ready = epoll_wait(poll, events, 64, 100);
+        int ready = epoll_wait(poll_fd, events, 64, 100);
         for (int i = 0; i < ready; i++) readable(events[i].data.ptr, 1);
     }
     double took = now() - began;
+    struct rusage used;
+    getrusage(RUSAGE_SELF, &used);
+    double cpu = used.ru_utime.tv_sec + used.ru_stime.tv_sec + (used.ru_utime.tv_usec + used.ru_stime.tv_usec) / 1e6;
     long kept = done < SAMPLES ? done : SAMPLES;
     qsort(samples, kept, sizeof *samples, ascending);
     printf("{\"requests\": %ld, \"seconds\": %.3f, \"per_second\": %.1f, \"bytes\": %ld, \"failed\": %ld, "
-           "\"p50_us\": %u, \"p99_us\": %u}\n",
-           done, took, done / took, bytes, failed, kept ? samples[kept / 2] : 0, kept ? samples[kept * 99 / 100] : 0);
+           "\"p50_us\": %u, \"p99_us\": %u, \"busy\": %.3f}\n",
+           done, took, done / took, bytes, failed, kept ? samples[kept / 2] : 0, kept ? samples[kept * 99 / 100] : 0,
+           cpu / took);
     return failed ? 1 : 0;
 }

@@ -1,6 +1,7 @@
 """The scripted origin in a process of its own. Prints its HTTP and its HTTPS port, then serves.
 
-/small/N 1 KiB, fresh · /miss/N 1 KiB, no-store · /kept/N 1 KiB, stored but never asked twice · /big/N 1 GiB ·
+/small/N 1 KiB, fresh · /large/N 100 KiB, fresh · /miss/N 1 KiB, no-store ·
+/kept/N 1 KiB, stored but never asked twice · /big/N 1 GiB ·
 /late a first byte, a second later the rest · /upload takes anything
 """
 
@@ -16,12 +17,13 @@ from tests.support.bodies import piece
 from tests.support.origin import Origin
 
 GIB = 1 << 30
-SMALL = piece(1, 0, 1024)
+SMALL, LARGE = piece(1, 0, 1024), piece(1, 0, 100 << 10)
 
 
 def script(origin: Origin) -> None:
     fields = {"Content-Type": "application/octet-stream", "ETag": '"small"'}
     origin.on("/small/*", answers.fixed(SMALL, {**fields, **answers.FRESH}))
+    origin.on("/large/*", answers.fixed(LARGE, {**fields, **answers.FRESH}))
     origin.on("/kept/*", answers.fixed(SMALL, {**fields, **answers.FRESH}))
     origin.on("/miss/*", answers.fixed(SMALL, {**fields, "Cache-Control": "no-store"}))
     origin.on("/big/*", answers.big(GIB, 6, answers.FRESH))

@@ -269,7 +269,7 @@ def _miss(request: Request, other_variants: bool) -> Decision:
     if _only_if_cached(request):
         return Unavailable(f"only-if-cached, and {what}")
     if request.method == "GET" and first(request.fields, b"range") is not None:
-        return Forward("partial", f"{what}; a part is forwarded as it is and not stored")
+        return Forward("partial", f"{what}; the request for a part goes out as it is")
     return Forward("vary-miss" if other_variants else "uri-miss", what)
 
 

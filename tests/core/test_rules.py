@@ -255,7 +255,7 @@ TABLE: list[Row] = [
         [],
         None,
         HTTP,
-        Forward("partial", "nothing is stored; a part is forwarded as it is and not stored"),
+        Forward("partial", "nothing is stored; the request for a part goes out as it is"),
     ),
     (
         "RFC 9110 §14.2 HEAD has no parts",

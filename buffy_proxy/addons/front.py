@@ -97,9 +97,7 @@ class Front(asyncio.Protocol):
         self._buffer = b""
         self._hot = parts.interceptor.hot
         self._now = parts.interceptor.cache.now
-        self._key = (
-            b""  # what the bytes of a request do not tell: the tunnel it comes through, and its session
-        )
+        self._key = b""  # what the bytes of a request do not tell: its tunnel, and its session
         self._base = ""  # scheme and authority inside a CONNECT, "" outside
         self._session: Selectors | None = None
         self._connect = b""  # the CONNECT as it came, for mitmproxy to hear again
@@ -421,6 +419,9 @@ class Front(asyncio.Protocol):
     def _hand_over(self) -> None:
         """mitmproxy goes on from here."""
         self._quiet()
+        if not self._reading and not self._transport.is_closing():
+            self._reading = True
+            self._transport.resume_reading()
         data, self._buffer = self._buffer, b""
         swallow = bool(self._connect) and not self._base
         given = Given(self._parts.master, self._transport, self._tls, swallow=swallow)
@@ -464,6 +465,8 @@ class Body:
     async def _send(self) -> None:
         front, answer = self._front, self._answer
         head = _head(answer, with_body=not self._without)
+        if self._without and answer.stream is not None:
+            await anext(answer.stream, b"")  # what is to be stored must have come to its end
         if answer.content is not None or self._without or answer.stream is None:
             content = b"" if self._without else answer.content or b""
             front._write(head + content)

@@ -173,3 +173,15 @@ def test_a_client_that_asks_and_does_not_read(server: Buffy, origin: Origin) -> 
         connection.sock.settimeout(30)
         for _ in range(min(asked, 300)):
             assert connection.read().body == b"x" * 60_000
+
+
+@pytest.mark.parametrize("scheme", ["http", "https"])
+def test_an_answer_without_content_is_stored(
+    server: Buffy, origin: Origin, tls_origin: Origin, scheme: str
+) -> None:
+    either = origin if scheme == "http" else tls_origin
+    either.on("/kept/none", answers.fixed(b"", {"X-Kind": "none"}, status=204))
+    url = either.url("/kept/none")
+    replies = [server.get(url) for _ in range(3)]
+    assert [reply.status for reply in replies] == [204] * 3
+    assert not replies[0].cache.hit and replies[-1].cache.hit

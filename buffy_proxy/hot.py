@@ -23,7 +23,7 @@ from buffy_proxy.answer import Answer
 from buffy_proxy.core import fields as f
 from buffy_proxy.core.fields import names
 from buffy_proxy.core.freshness import current_age
-from buffy_proxy.core.model import Fields, Request, Version
+from buffy_proxy.core.model import Request, Version
 from buffy_proxy.selectors import Selectors
 
 BYTES_MAX: Final = 128 << 20
@@ -138,8 +138,8 @@ def _parts(answer: Answer, version: Version) -> tuple[bytes, ...] | None:
         return None
     line = b"HTTP/1.1 %d %b\r\n" % (answer.status, answer.reason)
     before, after = fields[: ages[0]], fields[ages[0] + 1 : -1]
-    first = line + _block(before) + b"Age: "
-    middle = b"\r\n" + _block(after) + b"Cache-Status: "
+    first = line + f.serialise_block(before) + b"Age: "
+    middle = b"\r\n" + f.serialise_block(after) + b"Cache-Status: "
     if version.fresh_until == math.inf:
         return (first, middle + b"buffy; hit\r\n\r\n") if answer.cache_status == b"buffy; hit" else None
     start = b"buffy; hit; ttl="
@@ -149,7 +149,3 @@ def _parts(answer: Answer, version: Version) -> tuple[bytes, ...] | None:
     if version.fresh_until - version.received_at > _MAX_TTL:
         return None
     return first, middle + start, b"\r\n\r\n"
-
-
-def _block(fields: Fields) -> bytes:
-    return f.serialise_block(fields)

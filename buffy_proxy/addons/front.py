@@ -33,6 +33,7 @@ from buffy_proxy.addons.hello import HANDSHAKE, Hello, read_hello
 from buffy_proxy.addons.interceptor import Interceptor
 from buffy_proxy.addons.leaves import Leaves
 from buffy_proxy.addons.master import BuffyMaster
+from buffy_proxy.addons.next_layer import METHOD
 from buffy_proxy.addons.tls import TunnelHosts
 from buffy_proxy.answer import Answer
 from buffy_proxy.core import fields as f
@@ -56,7 +57,6 @@ ESTABLISHED: Final = b"HTTP/1.1 200 Connection established\r\n\r\n"
 
 _CONNECT: Final = re.compile(rb"CONNECT (?:\[([0-9A-Fa-f:.]+)\]|([A-Za-z0-9._-]+)):(\d{1,5}) HTTP/1\.1\r\n")
 _STARTS_LIKE_HTTP: Final = re.compile(rb"[A-Z]{1,16}(?: |$)")
-_METHOD: Final = re.compile(rb"[A-Za-z-]{3,} ")
 _FIELD: Final = re.compile(rb"\r\nproxy-authorization:[ \t]*([^\r\n]*?)[ \t]*\r\n", re.IGNORECASE)
 
 
@@ -484,7 +484,7 @@ class Body:
 
 def _is_http(data: bytes) -> bool:
     """Whether this may become a request; else it is another protocol."""
-    return bool(_METHOD.match(data)) or (len(data) < 4 and data.isalpha())
+    return bool(METHOD.match(data)) or (len(data) < 4 and data.isalpha())
 
 
 def _head(answer: Answer, *, with_body: bool) -> bytes:

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import threading
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
-from buffy_proxy.core.model import Version
+from buffy_proxy.keeping import read_content
 from buffy_proxy.plugins.asking import Implementation
 from buffy_proxy.plugins.context import PluginContext
 from buffy_proxy.plugins.registry import Plugins
@@ -47,16 +48,9 @@ class PluginProcess:
             proxy_url,
             api_url,
             self._ca_file,
-            self._content,
+            functools.partial(read_content, self.store),
             self.store.resource,
         )
-
-    def _content(self, version: Version) -> bytes:
-        body = self.store.open_body(version.body)
-        try:
-            return body.read_at(0, version.body.size)
-        finally:
-            body.close()
 
     @contextlib.contextmanager
     def running(self) -> Iterator[None]:

@@ -85,6 +85,7 @@ class Cache:
         try:
             looked = look_up(self.store, self.config, request)
             if flight := self._landing(looked.key.id):
+                self.store.hurry()
                 await flight.ended(LANDING_S)
                 looked = look_up(self.store, self.config, request)
             elif part := self._parts.landing(looked.key.id):

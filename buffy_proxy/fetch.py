@@ -292,7 +292,8 @@ class Fetcher:
                 await self._keeper.keep_error(key, version, body)
                 return None
             version = _unless_outdated(flight, errand.planned(version, self._clock()))
-            come = Come(key, version, body, looked.policy.retention, errand.planned)
+            patient = not errand.follow
+            come = Come(key, version, body, looked.policy.retention, errand.planned, patient)
             return await self._keeper.keep(come)
         except StoreError as error:
             log.debug("%s not stored: %s", key.url, error)

@@ -34,13 +34,15 @@ _OF_THE_CONTENT = (
 
 @dataclass(frozen=True, slots=True)
 class Come:
-    """A response with its body finished in `body`; `plan` gives a version what its strategy plans for it."""
+    """A response with its body finished in `body`; `plan` gives a version what its strategy plans for it.
+    `patient`: nobody waits for its commit yet."""
 
     key: CacheKey
     version: Version
     body: BodyWriter
     retention: Retention
     plan: Callable[[Version, float], Version]
+    patient: bool = False
 
 
 class Keeper:
@@ -99,7 +101,10 @@ class Keeper:
     async def _add(self, come: Come) -> Outcome:
         retain = self._plugins.hook("retain") or self._plugins.events.wanted("evicted")
         retention = _ALL if retain else come.retention
-        adding = self._store.add_version(come.key, come.version, come.body, retention, now=self._clock())
+        now = self._clock()
+        adding = self._store.add_version(
+            come.key, come.version, come.body, retention, now=now, patient=come.patient
+        )
         outcome = await asyncio.wrap_future(adding)
         if not retain:
             return outcome

@@ -167,7 +167,14 @@ class Store(Protocol):
         """Raises StoreFull when there is plainly no room."""
 
     def add_version(
-        self, key: CacheKey, version: Version, body: BodyWriter, retention: Retention, *, now: float
+        self,
+        key: CacheKey,
+        version: Version,
+        body: BodyWriter,
+        retention: Retention,
+        *,
+        now: float,
+        patient: bool = False,
     ) -> Future[Outcome]:
         """Stores a response with a finished body, creates its resource if needed, applies retention.
 
@@ -176,7 +183,11 @@ class Store(Protocol):
         version: it keeps name, cached_at, pin and tags and takes all other metadata from `version`.
         A stored version removes the resource's error response, and takes over the renewal: older versions
         of the variant keep no refresh_at. `version.name` "" lets the store choose (core.versions.next_name).
+        `patient`: nobody waits for it yet; the commit may take some ms longer, to be shared with others.
         """
+
+    def hurry(self) -> None:
+        """Somebody waits now for what is being stored with patience."""
 
     def update_version(self, version: Version) -> Future[Version]:
         """Replaces the metadata of an existing version after a validation (all but body, pin and tags, which

@@ -14,7 +14,6 @@ from dataclasses import dataclass
 from typing import Any, Final, Literal
 
 from buffy_proxy.core.model import Version
-from buffy_proxy.store.env import TOTALS
 from buffy_proxy.store.records import RecordError, decode_resource, decode_version, time_key
 from buffy_proxy.store.tx import BODY, SEQ, Tx, group_prefix
 
@@ -165,7 +164,7 @@ def rebuild(tx: Tx, now: float) -> None:
     sizes = sum(walk.sizes.values())
     counted = (walk.resources, walk.versions, len(walk.references), sizes)
     next_seq = max(walk.next_seq, tx.totals()[4])
-    tx.txn.put(b"totals", TOTALS.pack(*counted, next_seq), db=tx.db.meta)
+    tx.set_totals(*counted, next_seq)
     for rid in owners:
         if (entry := tx.entry(rid.decode("ascii", "replace"))) is not None:
             tx.settle(entry)

@@ -63,7 +63,9 @@ class _Checker:
             with self._index.env.begin(write=True) as txn:
                 findings = list(audit(self._tx(txn)))
                 if findings:
-                    rebuild(self._tx(txn), time.time())
+                    tx = self._tx(txn)
+                    rebuild(tx, time.time())
+                    tx.seal()
         yield from findings
 
     # -- bodies: there, and what their name says ------------------------------------------------------------
@@ -117,6 +119,7 @@ class _Checker:
                 return
             if self._repair:
                 self._drop_users(tx, digest)
+                tx.seal()
         yield Finding("body", digest.hex(), problem, "versions with it are dropped, to be fetched again")
 
     def _drop_users(self, tx: Tx, digest: bytes) -> None:

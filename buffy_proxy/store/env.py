@@ -39,6 +39,8 @@ _LOCK_BYTES: Final = 128 + 64 * MAX_READERS
 _RESERVE: Final = 4096
 """Pages kept free in the map. A commit copies each page that it changes, and the old ones come back two
 commits later: a turn of eviction may need some hundreds of pages before it gives back any."""
+_ADDITION: Final = 64
+"""Pages that one addition takes at most, about: its body in the index and a copy of each page it changes."""
 _ATTEMPTS: Final = 5
 _ALREADY_OPEN: Final = "already open in this process"
 _FORMAT: Final = struct.Struct("<I")
@@ -86,8 +88,12 @@ class Index:
         self.path = path
         self.lock: Handle | None = None
         self.db = Databases(**{f.name: env.open_db(f.name.encode()) for f in fields(Databases)})
+        self._all = [getattr(self.db, f.name) for f in fields(Databases)]
         self.map_pages: int = env.info()["map_size"] // env.stat()["psize"]
-        self.page_limit = self.map_pages - min(max(self.map_pages // 16, _RESERVE), self.map_pages // 2)
+        reserve = min(max(self.map_pages // 16, _RESERVE), self.map_pages // 2)
+        self.page_limit = self.map_pages - reserve
+        self._look_every = max(1, min(reserve // _ADDITION, 64))
+        self._until_look = 0
         self.secret = self._settle()
 
     def _settle(self) -> bytes:
@@ -116,9 +122,19 @@ class Index:
         with self.env.begin(write=True, db=self.db.meta) as txn:
             txn.put(b"format", _FORMAT.pack(INDEX_FORMAT))
 
+    def has_room(self, txn: Any) -> bool:
+        """Whether an addition may begin. Looks once for as many as the reserve has room for by far. Called
+        under the write lock."""
+        self._until_look -= 1
+        if self._until_look > 0:
+            return True
+        room = self.pages_used(txn) <= self.page_limit
+        self._until_look = self._look_every if room else 0
+        return room
+
     def pages_used(self, txn: Any) -> int:
         """Pages that hold data (a dozen counters in LMDB's own records, no walk)."""
-        stats = [txn.stat(getattr(self.db, f.name)) for f in fields(Databases)]
+        stats = [txn.stat(db) for db in self._all]
         return sum(s["branch_pages"] + s["leaf_pages"] + s["overflow_pages"] for s in stats)
 
 

@@ -291,14 +291,27 @@ class LmdbStore:
         return Spool(self._files, self._inline_limit, self._max_size)
 
     def add_version(
-        self, key: CacheKey, version: Version, body: BodyWriter, retention: Retention, *, now: float
+        self,
+        key: CacheKey,
+        version: Version,
+        body: BodyWriter,
+        retention: Retention,
+        *,
+        now: float,
+        patient: bool = False,
     ) -> Future[Outcome]:
-        return self._add(body, lambda tx, spool: ops.add_version(tx, key, version, spool, retention, now))
+        def run(tx: Tx, spool: Spool) -> Outcome:
+            return ops.add_version(tx, key, version, spool, retention, now)
+
+        return self._add(body, run, patient)
+
+    def hurry(self) -> None:
+        self._writer.hurry()
 
     def put_error(self, key: CacheKey, version: Version, body: BodyWriter, *, now: float) -> Future[None]:
         return self._add(body, lambda tx, spool: ops.put_error(tx, key, version, spool, now))
 
-    def _add(self, body: BodyWriter, run: Callable[[Tx, Spool], R]) -> Future[R]:
+    def _add(self, body: BodyWriter, run: Callable[[Tx, Spool], R], patient: bool = False) -> Future[R]:
         if not isinstance(body, Spool):
             raise TypeError("the body must come from this store's new_body()")
         future: Future[R] = Future()
@@ -307,7 +320,9 @@ class LmdbStore:
         except StoreError as error:
             future.set_exception(error)
             return future
-        operation = Operation(lambda tx: run(tx, body), body.discard, stores=True, future=future)
+        operation = Operation(
+            lambda tx: run(tx, body), body.discard, stores=True, patient=patient, future=future
+        )
         return self._writer.submit(operation)
 
     def run(self, run: Callable[[Tx], R | Again]) -> Future[R]:

@@ -136,7 +136,14 @@ class MemoryStore:
         return future
 
     def add_version(
-        self, key: CacheKey, version: Version, body: BodyWriter, retention: Retention, *, now: float
+        self,
+        key: CacheKey,
+        version: Version,
+        body: BodyWriter,
+        retention: Retention,
+        *,
+        now: float,
+        patient: bool = False,
     ) -> Future[Outcome]:
         return self._do(lambda: self._add_version(key, version, _spool(body), retention, now))
 
@@ -269,6 +276,9 @@ class MemoryStore:
             sums.update({what: sums.get(what, 0) + amount for what, amount in amounts.items()})
 
         return self._do(run)
+
+    def hurry(self) -> None:
+        """Nothing waits here."""
 
     def gc(self, now: float, grace_s: float = 120.0) -> Future[int]:
         def run() -> int:

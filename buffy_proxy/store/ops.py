@@ -31,19 +31,20 @@ def add_version(
     tx: Tx, key: CacheKey, version: Version, spool: Spool, retention: Retention, now: float
 ) -> Outcome:
     tx.require_room()
-    version = replace(version, resource_id=key.id, body=spool.finish())
     entry = tx.ensure_entry(key, now)
     siblings = tx.versions(key.id)
+    version = replace(
+        version, resource_id=key.id, body=spool.finish(), name=name_among(version, siblings, now)
+    )
     variant = [old for old in siblings if same_variant(old, version)]
     tx.drop_error(key.id.encode(), now)
     if variant and variant[0].body == version.body:
         return Outcome("freshened", freshen(tx, variant[0], version))
     tx.ref_body(spool)
-    version = replace(version, name=name_among(version, siblings, now))
     tx.put_version(version)
     tx.mark_evictable(entry)
     supersede(tx, variant)
-    dropped = apply_retention(tx, key.id, retention, now)
+    dropped = apply_retention(tx, (version, *siblings), retention, now) if siblings else ()
     return Outcome("stored", version, bool(variant), dropped)
 
 
@@ -81,8 +82,10 @@ def supersede(tx: Tx, older: Iterable[Version]) -> None:
             tx.put_version(replace(version, refresh_at=None))
 
 
-def apply_retention(tx: Tx, resource_id: str, retention: Retention, now: float) -> tuple[str, ...]:
-    _, drop = retained(tx.versions(resource_id), retention, now)
+def apply_retention(
+    tx: Tx, versions: Sequence[Version], retention: Retention, now: float
+) -> tuple[str, ...]:
+    _, drop = retained(versions, retention, now)
     for version in drop:
         tx.drop_version(version, now)
     return tuple(version.name for version in drop)

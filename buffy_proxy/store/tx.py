@@ -35,6 +35,10 @@ BODY: Final = struct.Struct("<QQd")
 """References, size, and when the last reference went (0.0 while there are some)."""
 
 SEQ: Final = struct.Struct(">Q")
+
+Totals = tuple[int, int, int, int, int]
+"""resources, versions, bodies, body bytes, next seq"""
+
 _ID: Final = re.compile(r"[\x21-\x7e]{1,200}")
 
 
@@ -84,12 +88,17 @@ class Tx:
         self.files = files
         self.placed: list[bytes] = []
         self._changed: set[bytes] = set()
+        self._totals: Totals | None = None
 
-    # -- stamps ---------------------------------------------------------------------------------------------
+    def seal(self) -> None:
+        """At the end of an operation: writes down what it changed as a whole."""
+        if self._totals is not None:
+            self.txn.put(b"totals", TOTALS.pack(*self._totals), db=self.db.meta)
+        self._stamp()
 
-    def stamp_changed(self) -> None:
-        """At the end of an operation: what was decided from these resources must be decided anew. Ids of
-        write transactions never come again."""
+    def _stamp(self) -> None:
+        """What was decided from these resources must be decided anew. Ids of write transactions never come
+        again."""
         if self._changed:
             stamps = bytearray(self.txn.get(b"stamps", db=self.db.meta) or bytes(STAMPS_SIZE))
             for rid in self._changed:
@@ -99,19 +108,29 @@ class Tx:
 
     # -- totals and room ------------------------------------------------------------------------------------
 
-    def totals(self) -> tuple[int, int, int, int, int]:
-        """resources, versions, bodies, body bytes, next seq"""
-        return TOTALS.unpack(self.txn.get(b"totals", db=self.db.meta))
+    def totals(self) -> Totals:
+        """As they are with what this operation has done."""
+        if self._totals is not None:
+            return self._totals
+        found: Totals = TOTALS.unpack(self.txn.get(b"totals", db=self.db.meta))
+        return found
 
     def add_totals(self, resources: int = 0, versions: int = 0, bodies: int = 0, size: int = 0) -> None:
         old = self.totals()
-        grown = (old[0] + resources, old[1] + versions, old[2] + bodies, old[3] + size)
-        clamped = [max(0, n) for n in grown]
-        self.txn.put(b"totals", TOTALS.pack(*clamped, old[4] + max(0, resources)), db=self.db.meta)
+        self.set_totals(
+            max(0, old[0] + resources),
+            max(0, old[1] + versions),
+            max(0, old[2] + bodies),
+            max(0, old[3] + size),
+            old[4] + max(0, resources),
+        )
+
+    def set_totals(self, *totals: int) -> None:
+        self._totals = totals  # type: ignore[assignment]
 
     def require_room(self) -> None:
         """Additions leave a reserve of pages: without free pages nothing could be deleted. Raises MapFull."""
-        if self.index.pages_used(self.txn) > self.index.page_limit:
+        if not self.index.has_room(self.txn):
             raise MapFull("the index is full: raise map_size, or delete versions and run `buffy store gc`")
 
     # -- resources ------------------------------------------------------------------------------------------

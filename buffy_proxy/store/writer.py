@@ -2,7 +2,8 @@
 
 Operations wait in a queue; whatever waits is run in one write transaction, each operation in a child
 transaction of its own, so that one which fails takes no other with it. Futures are resolved after the commit
-is durable. An operation may take several turns (eviction): it returns AGAIN and goes to the queue's end.
+is durable. A commit costs several times what an operation does, so a patient one waits a moment for others,
+unless `hurry` is called or an impatient one comes. An operation may take several turns (eviction): it returns AGAIN and goes to the queue's end.
 
     queued ──> running in a child ──> committed ──> future resolved
                      └─> child aborted, its files removed ──> future raises
@@ -32,6 +33,7 @@ from buffy_proxy.store.tx import MapFull, Tx
 log = logging.getLogger("buffy.store")
 T = TypeVar("T")
 GROUP_LIMIT: Final = 256
+PATIENCE_S: Final = 0.004
 CLOSE_TIMEOUT_S: Final = 10.0
 
 
@@ -45,11 +47,13 @@ AGAIN: Final = Again()
 @dataclass(frozen=True, slots=True)
 class Operation(Generic[T]):
     """`run` is called in the writer's thread with the operation's Tx. `after` is called at the end, whatever
-    became of it. `stores`: success shows that storing works (as a mere touch would not)."""
+    became of it. `stores`: success shows that storing works (as a mere touch would not). `patient`: see
+    above."""
 
     run: Callable[[Tx], T | Again]
     after: Callable[[], None] = lambda: None
     stores: bool = False
+    patient: bool = False
     future: Future[T] = field(default_factory=Future)
 
 
@@ -98,6 +102,7 @@ class Writer:
         self._trouble = trouble
         self._followup = followup
         self._queue: queue.SimpleQueue[Operation[Any] | None] = queue.SimpleQueue()
+        self._hurry = threading.Event()
         self._closing = threading.Lock()
         self._closed = False
         self._thread = threading.Thread(target=self._work, name="buffy-store-writer", daemon=True)
@@ -107,9 +112,15 @@ class Writer:
         with self._closing:
             if not self._closed:
                 self._queue.put(operation)
+                if not operation.patient:
+                    self._hurry.set()
                 return operation.future
         self._finish(operation, StoreError("the store is closed"))
         return operation.future
+
+    def hurry(self) -> None:
+        """Somebody waits for what was handed in."""
+        self._hurry.set()
 
     def close(self) -> None:
         """Waits for what was handed in before. Idempotent."""
@@ -117,6 +128,7 @@ class Writer:
             if not self._closed:
                 self._closed = True
                 self._queue.put(None)
+                self._hurry.set()
         if threading.current_thread() is not self._thread:
             self._thread.join(CLOSE_TIMEOUT_S)
 
@@ -134,6 +146,9 @@ class Writer:
     def _next_group(self) -> tuple[list[Operation[Any]], bool]:
         """At least one operation, and what else waits (up to a limit); False: closed, and all is done."""
         first = self._queue.get()
+        if first is not None and first.patient:
+            self._hurry.wait(PATIENCE_S)
+        self._hurry.clear()
         group: list[Operation[Any]] = [] if first is None else [first]
         with contextlib.suppress(queue.Empty):
             while len(group) < GROUP_LIMIT and first is not None:
@@ -171,7 +186,7 @@ class Writer:
         tx = Tx(child, self._index, self._files)
         try:
             result = operation.run(tx)
-            tx.stamp_changed()
+            tx.seal()
             child.commit()
         except Exception as error:
             child.abort()

@@ -19,6 +19,7 @@ import logging
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from typing import Any, Literal
 
 from buffy_proxy import serving
 from buffy_proxy.answer import Answer, gateway_error, last_recipient, passed_fields, plain, proxy_status
@@ -26,7 +27,7 @@ from buffy_proxy.changes import Changes
 from buffy_proxy.config import Config
 from buffy_proxy.core import fields as f
 from buffy_proxy.core import rules
-from buffy_proxy.core.model import Request, Resource, Version
+from buffy_proxy.core.model import Fields, Request, Resource, Response, Version
 from buffy_proxy.errors import OriginError, StoreError
 from buffy_proxy.fetch import Asking, Errand, Fetcher
 from buffy_proxy.flights import Arriving, Failed, Flight, Flights, Validated
@@ -226,24 +227,18 @@ class Cache:
         ):
             flight.answered_early = True
             return answer
+        if arriving.size is not None and (content := spool.whole()) is not None:
+            return _of_flight(looked, head, fields, status, collapsed, content=content)
         token = spool.subscribe()
 
         def close() -> None:
             spool.unsubscribe(token)
             flight.leave()
 
-        answer = Answer(
-            head.status,
-            head.reason,
-            fields,
-            cache_status=status,
-            stream=spool.read(token),
-            size=arriving.size,
-            source="cache" if collapsed else "origin",
-            on_close=close,
+        stream = spool.read(token)
+        return _of_flight(
+            looked, head, fields, status, collapsed, stream=stream, size=arriving.size, on_close=close
         )
-        answer.resource_id = looked.key.id
-        return answer
 
     def _landing(self, key_id: str) -> Flight | None:
         """A flight whose body is whole and only the commit is missing: waiting for it turns a copy of a miss
@@ -386,6 +381,15 @@ class _Asked:
     request: Request
     looked: Looked | None
     fwd: f.Fwd
+
+
+def _of_flight(
+    looked: Looked, head: Response, fields: Fields, status: bytes, collapsed: bool, **body: Any
+) -> Answer:
+    source: Literal["cache", "origin"] = "cache" if collapsed else "origin"
+    answer = Answer(head.status, head.reason, fields, cache_status=status, source=source, **body)
+    answer.resource_id = looked.key.id
+    return answer
 
 
 def _unavailable(url: str, reason: str) -> Answer:

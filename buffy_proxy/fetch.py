@@ -28,7 +28,7 @@ from buffy_proxy.keeping import Come, Keeper
 from buffy_proxy.lookup import Looked
 from buffy_proxy.origin import OriginResponse, Origins
 from buffy_proxy.resume import resuming
-from buffy_proxy.spool import Spool
+from buffy_proxy.spool import INLINE, Spool
 from buffy_proxy.store import BodyWriter, Outcome, Store
 
 log = logging.getLogger("buffy.fetch")
@@ -211,13 +211,17 @@ class Fetcher:
         reason = "" if writer is not None else self._why_not(verdict, origin.size)
         draft = self._draft(errand, coming)
         spool = Spool(writer)
-        pump = asyncio.ensure_future(self._pump(flight, coming, spool))
+        pump = None
         try:
-            await self._hold(flight, looked, origin.head, spool)
+            if origin.arrived and (origin.size or 0) <= INLINE:
+                await self._pump(flight, coming, spool)
+            else:
+                pump = asyncio.ensure_future(self._pump(flight, coming, spool))
+                await self._hold(flight, looked, origin.head, spool)
             wait = f.retry_after(origin.head.fields, self._clock())
             stored = writer is not None
             flight.resolve(Arriving(origin.head, draft, origin.size, spool, stored, reason, wait))
-            await pump
+            await (pump if pump is not None else asyncio.sleep(0))  # the clients first, then the store
             if isinstance(spool.error, OriginError) and not flight.unattended:
                 self.tell_failure(looked, Failed(spool.error))
             if spool.ref is not None and _intact(origin.head, spool.ref):
@@ -226,7 +230,8 @@ class Fetcher:
                 if flight.outdated:  # perhaps only since it went to the store
                     await asyncio.wrap_future(self._store.invalidate(looked.key.id))
         finally:
-            pump.cancel()
+            if pump is not None:
+                pump.cancel()
             flight.when_left(spool.release)
 
     def _draft(self, errand: Errand, coming: _Coming) -> Version:

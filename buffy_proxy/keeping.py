@@ -15,6 +15,7 @@ from dataclasses import dataclass, replace
 from buffy_proxy.core import rules
 from buffy_proxy.core.model import CacheKey, Fields, Response, Retention, StoredBody, Version
 from buffy_proxy.core.versions import same_variant
+from buffy_proxy.landing import Landings
 from buffy_proxy.plugins import Plugins
 from buffy_proxy.store import BodyWriter, Outcome, Store
 
@@ -52,6 +53,7 @@ class Keeper:
         self._store = store
         self._plugins = plugins
         self._clock = clock
+        self._landings = Landings()
 
     async def keep(self, come: Come) -> Outcome:
         """A new version, or the stored one freshened."""
@@ -64,12 +66,12 @@ class Keeper:
 
     async def confirm(self, key: CacheKey, version: Version) -> Version:
         """After a validation (RFC 9111 §4.3.4)."""
-        version = await asyncio.wrap_future(self._store.update_version(version))
+        version = await self._landings.of(self._store.update_version(version))
         self._plugins.events.post("freshened", key=key, version=version)
         return version
 
     async def keep_error(self, key: CacheKey, version: Version, body: BodyWriter) -> None:
-        await asyncio.wrap_future(self._store.put_error(key, version, body, now=self._clock()))
+        await self._landings.of(self._store.put_error(key, version, body, now=self._clock()))
 
     # -- is it new? ---------------------------------------------------------------------------------------
     def _previous(self, come: Come) -> Version | None:
@@ -105,7 +107,7 @@ class Keeper:
         adding = self._store.add_version(
             come.key, come.version, come.body, retention, now=now, patient=come.patient
         )
-        outcome = await asyncio.wrap_future(adding)
+        outcome = await self._landings.of(adding)
         if not retain:
             return outcome
         dropped = await self._retain(come)
@@ -115,7 +117,7 @@ class Keeper:
         versions = self._store.versions(come.key.id)
         going = self._plugins.retained(come.key, versions, come.retention, self._clock())
         for version in going:
-            await asyncio.wrap_future(self._store.delete(come.key.id, version.name))
+            await self._landings.of(self._store.delete(come.key.id, version.name))
             self._plugins.events.post("evicted", key=come.key, version=version, reason="retention")
         return tuple(version.name for version in going)
 

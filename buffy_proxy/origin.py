@@ -58,6 +58,11 @@ class OriginResponse:
         self.head = head
         self.size = size
 
+    @property
+    def arrived(self) -> bool:
+        """Whether all of the body is here: reading it needs no waiting."""
+        return self.size is not None and self._connection.waiting >= self.size
+
     async def chunks(self) -> AsyncIterator[bytes]:
         """The wire bytes of the body (transfer coding undone, content coding kept). Raises OriginError when
         the body ends early (`http_response_incomplete`) or stalls (`connection_read_timeout`)."""

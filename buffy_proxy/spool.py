@@ -102,6 +102,14 @@ class Spool:
             pass
         return self.complete
 
+    def whole(self) -> bytes | None:
+        """The body, where it is complete, short and all here."""
+        if not self.complete or self.received > INLINE:
+            return None
+        if self._flushed == 0:
+            return b"".join(self._memory)
+        return self._writer.read_at(0, self.received) if self.storing and self._writer else None
+
     # -- the readers' side --------------------------------------------------------------------------------
     def subscribe(self) -> object:
         """Counts a reader from now on; give the token to `read` or `unsubscribe`."""

@@ -9,6 +9,8 @@ from __future__ import annotations
 import base64
 import re
 from collections.abc import Iterable, Iterator, Mapping
+from functools import lru_cache
+from types import MappingProxyType
 from typing import Final
 
 from buffy_proxy.core.marks import Fwd, cache_status, sf_string, via
@@ -213,17 +215,24 @@ def directives(fields: Fields, name: bytes = b"cache-control") -> Mapping[str, s
     strings are unquoted; a malformed argument stays as it is, so that `delta_seconds` finds it invalid;
     members that do not start with a token are skipped.
     """
-    found: dict[str, str | None] = {}
     value = combined(fields, name)
-    if value is None:
-        return found
+    return _NOTHING_SAID if value is None else _directives(value)
+
+
+_NOTHING_SAID: Final[Mapping[str, str | None]] = MappingProxyType({})
+
+
+@lru_cache(maxsize=4096)
+def _directives(value: bytes) -> Mapping[str, str | None]:
+    """Remembered, since the same few values come with most messages."""
+    found: dict[str, str | None] = {}
     for member in _members(value.decode("latin-1")):
         if match := _DIRECTIVE.fullmatch(member.strip(" \t")):
             directive, argument = match[1].lower(), _argument(match[2])
             if directive in _FIELD_LISTS and directive in found:
                 argument = _both(found.pop(directive), argument)
             found.setdefault(directive, argument)
-    return found
+    return MappingProxyType(found)
 
 
 _FIELD_LISTS: Final = frozenset({"no-cache", "private"})

@@ -104,7 +104,11 @@ def current_age(version: Version, now: float) -> float:
 
 def fresh_until(version: Version, targets: Sequence[str] = ()) -> float:
     """The moment (POSIX s) at which its current age reaches its freshness lifetime."""
-    seconds, _ = freshness_lifetime(version, targets)
+    return fresh_for(version, freshness_lifetime(version, targets)[0])
+
+
+def fresh_for(version: Version, seconds: float) -> float:
+    """The moment at which its current age reaches `seconds`."""
     return (
         version.received_at + seconds - initial_age(version.fields, version.requested_at, version.received_at)
     )

@@ -1,6 +1,6 @@
-"""Request heads: a strict and fast parser, and the words for what is wrong with one.
+"""Message heads: strict and fast parsers, and the words for what is wrong with a request's.
 
-The parser says None for whatever is not plainly well-formed. What other parsers might read in two ways, or
+A parser says None for whatever is not plainly well-formed. What other parsers might read in two ways, or
 pass on to others who might, has an objection: such a request is refused, not repaired (RFC 9112 §11.2).
 """
 
@@ -44,18 +44,91 @@ def parse_request_head(data: bytes) -> RequestHead | None:
     end = data.find(b"\r\n\r\n")
     if end < 0:
         return None
-    lines = data[:end].split(b"\r\n")
-    request_line = _REQUEST_LINE.fullmatch(lines[0])
-    if request_line is None:
+    first, *lines = data[:end].split(b"\r\n")
+    request_line, fields = _REQUEST_LINE.fullmatch(first), _fields(lines)
+    if request_line is None or fields is None:
         return None
+    method, target = request_line[1].decode(), request_line[2].decode()
+    return RequestHead(method, target, fields, end + 4, _simple(method, fields))
+
+
+def _fields(lines: list[bytes]) -> Fields | None:
     fields = []
-    for line in lines[1:]:
+    for line in lines:
         field = _FIELD.fullmatch(line)
         if field is None:
             return None
         fields.append((field[1], field[2]))
-    method, target = request_line[1].decode(), request_line[2].decode()
-    return RequestHead(method, target, tuple(fields), end + 4, _simple(method, fields))
+    return tuple(fields)
+
+
+# -- towards origins ----------------------------------------------------------------------------------------
+
+_TARGET: Final = re.compile(r"[!-~]+")
+_STATUS_LINE: Final = re.compile(rb"HTTP/1\.1 ([2-5][0-9][0-9]) ([^\x00-\x08\x0a-\x1f\x7f]*)")
+_FRAMING: Final = frozenset({b"transfer-encoding", b"upgrade", b"trailer"})
+_DIGITS: Final = re.compile(rb"[0-9]{1,18}")
+
+
+@dataclass(frozen=True, slots=True)
+class ResponseHead:
+    """`size` is the length of the head in bytes, its empty line included.
+
+    `simple`: a final response with one Content-Length (`length`, bytes), on a connection that is to stay
+    open.
+    """
+
+    status: int
+    reason: bytes
+    fields: Fields
+    size: int
+    length: int
+    simple: bool
+
+
+def parse_response_head(data: bytes) -> ResponseHead | None:
+    """The head at the start of `data`, as above (RFC 9112 §4, §5)."""
+    end = data.find(b"\r\n\r\n")
+    if end < 0:
+        return None
+    first, *lines = data[:end].split(b"\r\n")
+    status_line, fields = _STATUS_LINE.fullmatch(first), _fields(lines)
+    if status_line is None or fields is None:
+        return None
+    status, length = int(status_line[1]), _length(fields)
+    simple = length is not None and status != 204
+    return ResponseHead(status, status_line[2], fields, end + 4, length or 0, simple)
+
+
+def _length(fields: Fields) -> int | None:
+    """The Content-Length, where it alone frames the message and the connection stays."""
+    length: int | None = None
+    for name, value in fields:
+        lower = name.lower()
+        if lower == b"content-length":
+            if length is not None or not _DIGITS.fullmatch(value):
+                return None
+            length = int(value)
+        elif lower in _FRAMING or (lower.endswith(b"connection") and value.lower() != b"keep-alive"):
+            return None
+    return length
+
+
+def write_request_head(method: str, target: str, fields: Fields) -> bytes | None:
+    """The bytes of a GET or HEAD without content; None where it is another, or not plainly valid."""
+    if method not in ("GET", "HEAD") or not _TARGET.fullmatch(target):
+        return None
+    block = b"".join([b"%b: %b\r\n" % field for field in fields])
+    lines = block.split(b"\r\n")
+    if len(lines) != len(fields) + 1 or _fields(lines[:-1]) != fields:
+        return None
+    names = [name.lower() for name, _ in fields]
+    if not _COMPLICATED.isdisjoint(names) or any(name.endswith(b"connection") for name in names):
+        return None
+    return b"%b %b HTTP/1.1\r\n%b\r\n" % (method.encode(), target.encode(), block)
+
+
+# -- objections ---------------------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,7 +191,7 @@ _LENGTH_DIGITS: Final = 18
 """More decimal digits overflow 64 bits at some recipients, who would then see a short body."""
 
 
-def _simple(method: str, fields: list[tuple[bytes, bytes]]) -> bool:
+def _simple(method: str, fields: Fields) -> bool:
     hosts = 0
     for name, value in fields:
         lower = name.lower()

@@ -18,7 +18,7 @@ from croniter import croniter
 from croniter.croniter import CroniterError
 
 from buffy_proxy.core.fields import first
-from buffy_proxy.core.freshness import fresh_until, freshness_lifetime, has_validator
+from buffy_proxy.core.freshness import fresh_for, freshness_lifetime, has_validator
 from buffy_proxy.core.model import Version
 from buffy_proxy.core.said import TARGETS
 
@@ -201,8 +201,8 @@ class Http:
 
     def plan(self, version: Version, now: float, url: str = "") -> Plan:
         renewal = Renewal.VALIDATE if has_validator(version.fields) else Renewal.REFETCH
-        _, source = freshness_lifetime(version, self.targets)
-        return Plan(fresh_until(version, self.targets), None, renewal, f"as the origin says: {source}")
+        seconds, source = freshness_lifetime(version, self.targets)
+        return Plan(fresh_for(version, seconds), None, renewal, f"as the origin says: {source}")
 
 
 def _until(moment: float, reason: str) -> Plan:

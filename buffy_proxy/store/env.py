@@ -128,7 +128,7 @@ class Index:
         self._until_look -= 1
         if self._until_look > 0:
             return True
-        room = self.pages_used(txn) <= self.page_limit
+        room: bool = self.pages_used(txn) <= self.page_limit
         self._until_look = self._look_every if room else 0
         return room
 

@@ -82,9 +82,7 @@ def supersede(tx: Tx, older: Iterable[Version]) -> None:
             tx.put_version(replace(version, refresh_at=None))
 
 
-def apply_retention(
-    tx: Tx, versions: Sequence[Version], retention: Retention, now: float
-) -> tuple[str, ...]:
+def apply_retention(tx: Tx, versions: Sequence[Version], retention: Retention, now: float) -> tuple[str, ...]:
     _, drop = retained(versions, retention, now)
     for version in drop:
         tx.drop_version(version, now)

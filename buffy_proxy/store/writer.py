@@ -2,8 +2,9 @@
 
 Operations wait in a queue; whatever waits is run in one write transaction, each operation in a child
 transaction of its own, so that one which fails takes no other with it. Futures are resolved after the commit
-is durable. A commit costs several times what an operation does, so a patient one waits a moment for others,
-unless `hurry` is called or an impatient one comes. An operation may take several turns (eviction): it returns AGAIN and goes to the queue's end.
+is durable. A commit costs several times what an operation does, so a *patient* operation waits a moment for
+others, unless `hurry` is called or an impatient one comes. An operation may take several turns (eviction): it
+returns AGAIN and goes to the queue's end.
 
     queued ──> running in a child ──> committed ──> future resolved
                      └─> child aborted, its files removed ──> future raises

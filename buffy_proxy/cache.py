@@ -79,12 +79,14 @@ class Cache:
         return self._clock()
 
     # -- the way in ---------------------------------------------------------------------------------------
-    async def open(self, request: Request) -> Answer:
-        """The answer to a request. Never raises for the origin's or the store's sake."""
+    async def open(self, request: Request, looked: Looked | None = None) -> Answer:
+        """The answer to a request. Never raises for the origin's or the store's sake. `looked` is what
+        `open_now` gave a moment ago."""
         if (own := rules.answers_itself(request)) is not None:
             return last_recipient(request, own)
         try:
-            looked = look_up(self.store, self.config, request)
+            if looked is None or not looked.holds(self.store):
+                looked = look_up(self.store, self.config, request)
             if flight := self._landing(looked.key.id):
                 self.store.hurry()
                 await flight.ended(LANDING_S)
@@ -101,8 +103,10 @@ class Cache:
             return await self._pass_on(_Asked(request, None, "bypass"), "internal error")
         return await self._answer(looked, decision)
 
-    def open_now(self, request: Request) -> Answer | None:
-        """The answer, where the store has it and nothing needs to be awaited; None: use `open`."""
+    def open_now(self, request: Request) -> Answer | Looked | None:
+        """The answer, where the store has it and nothing needs to be awaited. Else use `open`, with what was
+        looked up, if anything was."""
+        looked = None
         try:
             looked = look_up(self.store, self.config, request)
             decision = looked.decide(self._clock())
@@ -119,7 +123,7 @@ class Cache:
             pass
         except Exception:
             log.exception("cannot answer at once")
-        return None
+        return looked
 
     async def _answer(self, looked: Looked, decision: rules.Decision) -> Answer:
         match decision:

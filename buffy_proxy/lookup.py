@@ -30,6 +30,10 @@ class Looked:
     plugins: Plugins
     stamp: bytes | None = None
 
+    def holds(self, store: Store) -> bool:
+        """Whether the store still says the same. Raises StoreError."""
+        return store.peek(self.key.id.encode(), None)[0] == self.stamp
+
     def decide(self, now: float) -> rules.Decision:
         return self.plugins.decide(self.request, self.versions, self.error, self.policy, now)
 

@@ -21,6 +21,7 @@ from buffy_proxy.config import Address, Timeouts
 from buffy_proxy.connection import Connection, Stale
 from buffy_proxy.core.fields import origin_of
 from buffy_proxy.core.model import Fields, Response
+from buffy_proxy.dial import connect
 from buffy_proxy.errors import OriginError
 from buffy_proxy.upstream import UpstreamProxies, UpstreamProxy
 
@@ -219,23 +220,12 @@ class Origins:
             ) from error
 
     async def _open(self, route: Route) -> Connection:
-        loop = asyncio.get_running_loop()
         tls = self._tls if route.scheme == "https" else None
         if route.via is None:
-            _, connection = await loop.create_connection(
-                Connection,
-                route.host,
-                route.port,
-                ssl=tls,
-                server_hostname=route.host if tls else None,
-                happy_eyeballs_delay=0.25,
-            )
-            return connection
+            return (await connect(Connection, route.host, route.port, tls))[1]
         proxy = route.via
         proxy_tls = self._tls if proxy.scheme == "https" else None
-        transport, connection = await loop.create_connection(
-            Connection, proxy.host, proxy.port, ssl=proxy_tls
-        )
+        transport, connection = await connect(Connection, proxy.host, proxy.port, proxy_tls)
         if tls is None:
             connection.extra_fields = proxy.authorization_fields
             return connection
@@ -246,6 +236,7 @@ class Origins:
         except BaseException:
             connection.abort()
             raise
+        loop = asyncio.get_running_loop()
         secured = await loop.start_tls(transport, connection, tls, server_hostname=route.host)
         assert secured is not None
         connection.restart(secured)

@@ -60,10 +60,20 @@ def main() -> int:
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # ^C goes to the whole process group; the supervisor decides
     sock = socket.socket(fileno=job.fd)
     if job.role == "proxy":
-        asyncio.run(_proxy(job, sock))
+        with asyncio.Runner(loop_factory=event_loop()) as runner:
+            runner.run(_proxy(job, sock))
     else:
         _api(job, sock)
     return 0
+
+
+def event_loop() -> Callable[[], asyncio.AbstractEventLoop] | None:
+    """uvloop's where it is installed; None: the standard one."""
+    try:
+        import uvloop
+    except ImportError:
+        return None
+    return uvloop.new_event_loop
 
 
 def _say_ready(job: Job) -> None:

@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 from buffy_proxy import order_runner, resume
+from buffy_proxy.answer import Answer
 from buffy_proxy.cache import Cache
 from buffy_proxy.core import rules
 from buffy_proxy.core.policy import Policy
@@ -142,7 +143,8 @@ def test_a_broken_transfer_arrives_whole_and_progress_only_grows(
                 seen.append(now.downloaded)
                 await asyncio.sleep(0.002)
             assert now is not None and now.status == "ready"
-            answer = made.open_now(get(url)) or await made.open(get(url))
+            opened = made.open_now(get(url))
+            answer = opened if isinstance(opened, Answer) else await made.open(get(url))
             assert made.store.versions(order.resource_id)[0].body.size == len(DATA)
             answer.close()
 

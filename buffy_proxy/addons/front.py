@@ -40,6 +40,7 @@ from buffy_proxy.core import fields as f
 from buffy_proxy.core.head import RequestHead, parse_request_head
 from buffy_proxy.core.model import Request, Response
 from buffy_proxy.literals import address_text
+from buffy_proxy.lookup import Looked
 from buffy_proxy.origin import interim_sink
 from buffy_proxy.selectors import Selectors, parse_proxy_authorization
 
@@ -314,10 +315,10 @@ class Front(asyncio.Protocol):
             if alone
             else interceptor.answer_now(request, session)
         )
-        if answer is not None:
+        if isinstance(answer, bytes):
             self._write(answer)
         else:
-            self._task = self._parts.loop.create_task(self._answer_later(request, session))
+            self._task = self._parts.loop.create_task(self._answer_later(request, session, answer))
         return True
 
     def _target_uri(self, head: RequestHead) -> str | None:
@@ -349,11 +350,11 @@ class Front(asyncio.Protocol):
         return session if session.allowed_by(self._interceptor.config.credentials) else None
 
     # -- answers that take time ---------------------------------------------------------------------------
-    async def _answer_later(self, request: Request, session: Selectors) -> None:
+    async def _answer_later(self, request: Request, session: Selectors, looked: Looked | None) -> None:
         interim_sink.set(self._hear)
         self._waiting = True
         try:
-            answer = await self._interceptor.cache.open(request)
+            answer = await self._interceptor.cache.open(request, looked)
         except Exception:
             log.exception("no answer for %s", request.url)
             self._transport.abort()

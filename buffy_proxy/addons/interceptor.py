@@ -20,6 +20,7 @@ from buffy_proxy.hot import HEAD_MAX, Entry, HotAnswers, entry_of
 from buffy_proxy.ledger import Ledger
 from buffy_proxy.literals import address_text
 from buffy_proxy.logs import AccessLog
+from buffy_proxy.lookup import Looked
 from buffy_proxy.posted import Recording
 from buffy_proxy.selectors import Selectors, parse_proxy_authorization
 
@@ -153,7 +154,8 @@ class Interceptor:
                 return None
             if not session.allowed_by(self.config.credentials):
                 return None
-        return self.answer_now(self.request_of(session, head, url), session)
+        answer = self.answer_now(self.request_of(session, head, url), session)
+        return answer if isinstance(answer, bytes) else None
 
     def request_of(self, session: Selectors, head: RequestHead, url: str) -> Request:
         """What a simple request asks the cache."""
@@ -176,11 +178,11 @@ class Interceptor:
         head = entry.head(now)
         return head if content is None else head + content
 
-    def answer_and_remember(self, request: Request, session: Selectors, key: bytes) -> bytes | None:
+    def answer_and_remember(self, request: Request, session: Selectors, key: bytes) -> bytes | Looked | None:
         """As `answer_now`; what may be said again is remembered under the key."""
         answer = self.cache.open_now(request)
-        if answer is None:
-            return None
+        if not isinstance(answer, Answer):
+            return answer
         if answer.stamp is not None and len(key) <= HEAD_MAX and not self._events.wanted("served"):
             shown = rules.redact_url(request.url, self.cache.store.secret)
             entry = entry_of(request, answer, self.cache.now(), session, shown)
@@ -188,10 +190,11 @@ class Interceptor:
                 self.hot.put(key, entry)
         return self._said(answer, request, session)
 
-    def answer_now(self, request: Request, session: Selectors) -> bytes | None:
-        """The bytes of a hit that needs no waiting, or None; counted and logged as any other."""
+    def answer_now(self, request: Request, session: Selectors) -> bytes | Looked | None:
+        """The bytes of a hit that needs no waiting; counted and logged as any other. Else what `Cache.open`
+        takes."""
         answer = self.cache.open_now(request)
-        return None if answer is None else self._said(answer, request, session)
+        return self._said(answer, request, session) if isinstance(answer, Answer) else answer
 
     def _said(self, answer: Answer, request: Request, session: Selectors) -> bytes:
         content = answer.content or b""

@@ -106,7 +106,7 @@ class Look:
 
 
 NOTHING = Look()
-"""Where neither a version nor an error response is stored."""
+"""For what can be no id."""
 
 
 class Store(Protocol):
@@ -119,7 +119,7 @@ class Store(Protocol):
     def resource(self, resource_id: str) -> Resource | None: ...
 
     def look(self, resource_id: str) -> Look:
-        """The versions, the error response, the resource and its stamp; NOTHING without content."""
+        """The versions, the error response, the stamp; and the resource where there is content."""
 
     def versions(self, resource_id: str) -> Sequence[Version]:
         """All versions of all variants, newest first (by name); () when there are none."""

@@ -13,6 +13,7 @@ import fcntl
 import hashlib
 import os
 import secrets
+import time
 from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Final
@@ -27,6 +28,7 @@ NO_ROOM: Final = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EIO, errno.EFBIG, 
 NO_LINKS: Final = frozenset({errno.EPERM, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK})
 """How file systems say that they have no hard links."""
 _LOW_WATER: Final = 64 * 1024
+_ROOM_S: Final = 0.1
 _OPEN_FLAGS: Final = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
 
 
@@ -197,6 +199,7 @@ class BodyFiles:
         self.root = data_dir.absolute() / "bodies"
         self.tmp = data_dir.absolute() / "tmp"
         self.on_full = on_full
+        self._room_until = 0.0
 
     def path(self, digest: bytes) -> Path:
         name = digest.hex()
@@ -213,9 +216,14 @@ class BodyFiles:
                 return path, handle
 
     def has_room(self) -> bool:
-        """False when the disk is plainly full."""
+        """False when the disk is plainly full. There is hardly less room a moment after there was some."""
+        now = time.monotonic()
+        if now < self._room_until:
+            return True
         stat = os.statvfs(self.tmp)
-        return stat.f_bavail * stat.f_frsize >= _LOW_WATER
+        room = stat.f_bavail * stat.f_frsize >= _LOW_WATER
+        self._room_until = now + _ROOM_S if room else 0.0
+        return room
 
     def place(self, temporary: Path, digest: bytes) -> None:
         """Gives a finished body its digest path. Call under the index's write lock, and `sync` before the

@@ -218,9 +218,7 @@ class LmdbStore:
         with index.env.begin() as txn:
             versions = read_versions(txn, db.versions, resource_id)
             error = txn.get(rid, db=db.errors)
-            if not versions and error is None:
-                return NOTHING
-            record = txn.get(rid, db=db.resources)
+            record = txn.get(rid, db=db.resources) if versions or error is not None else None
             stamps = txn.get(b"stamps", db=db.meta)
         at = stamp_at(rid)
         return Look(
@@ -232,9 +230,12 @@ class LmdbStore:
 
     def peek(self, resource: bytes, digest: bytes | None) -> tuple[bytes | None, bytes | None]:
         index = self._use()
-        with index.env.begin() as txn:
-            content = None if digest is None else txn.get(digest, db=index.db.inline)
-            stamps = txn.get(b"stamps", db=index.db.meta)
+        try:  # as `_reads`, without its call: this is all that a hit reads
+            with index.env.begin() as txn:
+                content = None if digest is None else txn.get(digest, db=index.db.inline)
+                stamps = txn.get(b"stamps", db=index.db.meta)
+        except lmdb.Error as error:
+            raise StoreError(f"the index in {self.data_dir} cannot be read: {error}") from error
         at = stamp_at(resource)
         return None if stamps is None else stamps[at : at + STAMP_SIZE], content
 

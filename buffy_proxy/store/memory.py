@@ -18,7 +18,7 @@ from typing import Any, TypeVar
 from buffy_proxy.core.model import BodyRef, CacheKey, Resource, Retention, Version
 from buffy_proxy.core.versions import retained, same_variant
 from buffy_proxy.errors import BodyMissing, BuffyError, NotFound, StoreError, StoreUnusable
-from buffy_proxy.store import NOTHING, BodyReader, BodyWriter, Due, Look, Outcome, Usage
+from buffy_proxy.store import BodyReader, BodyWriter, Due, Look, Outcome, Usage
 from buffy_proxy.store.bodies import BodyFiles, MemoryReader, Spool
 from buffy_proxy.store.evict import LOW_MARK, protected
 from buffy_proxy.store.ops import TOUCH_STEP_S, name_among, renew
@@ -92,7 +92,11 @@ class MemoryStore:
         with self._lock:
             versions, error = self.versions(resource_id), self.error_response(resource_id)
             stamp, _ = self.peek(resource_id.encode(), None)
-            return Look(versions, error, self.resource(resource_id), stamp) if versions or error else NOTHING
+            return (
+                Look(versions, error, self.resource(resource_id), stamp)
+                if versions or error
+                else Look(stamp=stamp)
+            )
 
     def peek(self, resource: bytes, digest: bytes | None) -> tuple[bytes | None, bytes | None]:
         content = None if digest is None else self._content.get(digest.hex())

@@ -26,6 +26,7 @@ from buffy_proxy.errors import OriginError
 from buffy_proxy.upstream import UpstreamProxies, UpstreamProxy
 
 MAX_IDLE_PER_ROUTE = 64
+REAP_EVERY_S = 1.0
 interim_sink: ContextVar[Callable[[Response], None] | None] = ContextVar("interim_sink", default=None)
 """Who hears of interim responses to what is asked in this context: the client that a flight was sent for.
 Those who join the flight hear of the final response only."""
@@ -111,6 +112,7 @@ class Origins:
         self._own = own_addresses
         self._edit = edit
         self._idle: dict[Route, list[Connection]] = {}
+        self._reap_at = 0.0
 
     async def fetch(self, method: str, url: str, fields: Fields, body: bytes = b"") -> OriginResponse:
         """Sends one request and waits for the head of the final response. Raises OriginError."""
@@ -169,8 +171,12 @@ class Origins:
         self._reap()
 
     def _reap(self) -> None:
-        """Closes what has idled too long; a pool without traffic holds at most MAX_IDLE_PER_ROUTE a route."""
+        """Now and then: closes what has idled too long. A pool without traffic holds at most
+        MAX_IDLE_PER_ROUTE a route."""
         now = time.monotonic()
+        if now < self._reap_at:
+            return
+        self._reap_at = now + REAP_EVERY_S
         for route in list(self._idle):
             keep = [c for c in self._idle[route] if c.usable(now)]
             for connection in set(self._idle[route]) - set(keep):

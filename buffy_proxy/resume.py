@@ -59,14 +59,18 @@ class _Rest:
         self._origins = origins
         self._request = request
         self._total = whole.size
-        self._condition = _condition(whole.head)
+        self._head = whole.head
         self._clock = clock
-        self.possible = (
-            request.method == "GET"
-            and whole.head.status == 200
-            and bool(whole.size)
-            and self._condition is not None
-            and (f.first(whole.head.fields, b"accept-ranges") or b"").strip().lower() != b"none"
+
+    @property
+    def possible(self) -> bool:
+        head = self._head
+        return (
+            self._request.method == "GET"
+            and head.status == 200
+            and bool(self._total)
+            and _condition(head) is not None
+            and (f.first(head.fields, b"accept-ranges") or b"").strip().lower() != b"none"
         )
 
     async def from_(self, offset: int, tries: int, error: OriginError) -> OriginResponse:
@@ -90,11 +94,12 @@ class _Rest:
         raise error
 
     async def _ask(self, offset: int) -> OriginResponse:
-        assert self._condition is not None
+        condition = _condition(self._head)
+        assert condition is not None
         fields = (
             *rules.forward_fields(self._request, drop_conditionals=True),
             (b"Range", b"bytes=%d-" % offset),
-            (b"If-Range", self._condition),
+            (b"If-Range", condition),
         )
         return await self._origins.fetch(self._request.method, self._request.url, fields)
 

@@ -111,6 +111,7 @@ async def _proxy(job: Job, sock: socket.socket) -> None:
     from buffy_proxy.upstream import from_environment
 
     config = job.config
+    log.debug("the event loop is %s", type(asyncio.get_running_loop()).__module__)
     ensure_ca(config.data_dir)
     store = _open(config)
     upstream = from_environment(os.environ, config.upstream_proxy)

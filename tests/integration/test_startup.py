@@ -247,3 +247,14 @@ def test_proxy_credentials_are_asked_for(
         assert reply.status == 200
         assert b"Proxy-Authorization" not in reply.body and b"wonder" not in reply.body
     assert server.curl(plain, "-o", "/dev/null", "-w", "%{http_code}", user="alice:wrong").stdout == b"407"
+
+
+def test_it_runs_on_uvloop_and_without(buffy: Factory, origin: Origin, path: str, tmp_path: Path) -> None:
+    """Where uvloop cannot be imported, asyncio's own loop serves the same."""
+    (tmp_path / "uvloop.py").write_text("raise ImportError('not here')\n")
+    for env, loop in (({}, "uvloop"), ({"PYTHONPATH": str(tmp_path)}, "asyncio.unix_events")):
+        server = buffy(config='log_level = "debug"\n', env=env)
+        url = origin.on(path, answers.fixed(b"same", {"Cache-Control": "max-age=60"}))
+        assert [server.get(url).body for _ in range(2)] == [b"same", b"same"]
+        assert f"the event loop is {loop}" in server.log()
+        server.stop()

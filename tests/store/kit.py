@@ -50,13 +50,15 @@ def submit(
     now: float = NOW,
     retention: Retention | None = None,
     group: str = DEFAULT_GROUP,
+    patient: bool = False,
     **changes: Any,
 ) -> Future[Outcome]:
     body = store.new_body()
     body.write(content)
     ref = body.finish()
     made = version(now, body=ref, **changes)
-    future = store.add_version(key(name, group), made, body, retention or Retention(), now=now)
+    kept = retention or Retention()
+    future = store.add_version(key(name, group), made, body, kept, now=now, patient=patient)
     body.close()
     return future
 

@@ -12,6 +12,7 @@ import lmdb
 import pytest
 
 from buffy_proxy.errors import NotFound, StoreError, StoreFull
+from buffy_proxy.store import writer
 from buffy_proxy.store.index import LmdbStore
 from buffy_proxy.store.tx import Tx
 from buffy_proxy.store.writer import Operation, Trouble
@@ -169,4 +170,33 @@ def test_the_thread_outlives_failures_of_what_it_calls(
         assert failing.result(20) == 1
         assert put(store, b"b", name="b").kind == "stored"
     assert put(store, b"c", name="c").kind == "stored"
+    store.close()
+
+
+def test_a_patient_version_waits_for_others(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(writer, "PATIENCE_S", 60.0)
+    store = lmdb_store(tmp_path)
+    before = commits(store)
+    futures = [submit(store, b"%d" % i, name=f"{i}", patient=True) for i in range(20)]
+    assert not any(future.done() for future in futures)
+    put(store, b"now", name="impatient")  # returns when it is committed
+    assert all(future.result(20).kind == "stored" for future in futures)
+    assert commits(store) - before == 1
+    store.close()
+
+
+def test_who_waits_hurries_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(writer, "PATIENCE_S", 60.0)
+    store = lmdb_store(tmp_path)
+    future = submit(store, b"a", name="a", patient=True)
+    store.hurry()
+    assert future.result(20).kind == "stored"
+    last = submit(store, b"b", name="b", patient=True)
+    store.close()
+    assert last.result(0).kind == "stored"
+
+
+def test_patience_ends(tmp_path: Path) -> None:
+    store = lmdb_store(tmp_path)
+    assert submit(store, b"a", name="a", patient=True).result(20).kind == "stored"
     store.close()

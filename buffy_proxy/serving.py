@@ -134,19 +134,18 @@ def _with_length(fields: Fields, size: int) -> Fields:
 
 
 async def _read(body: BodyReader, offset: int, length: int) -> AsyncIterator[bytes]:
-    """Chunks of a stored body. Short ones are read in place; long ones may wait for the disk, so in a
-    thread."""
+    """Chunks of a stored body. What may have to wait for the disk is read in a thread."""
     end = offset + length
     while offset < end:
         wanted = min(READ_SIZE, end - offset)
-        if length <= READ_SIZE:
-            chunk = body.read_at(offset, wanted)
-        else:
+        chunk = body.read_at(offset, wanted) if length <= READ_SIZE else body.read_now(offset, wanted)
+        if chunk is None:
             chunk = await asyncio.to_thread(body.read_at, offset, wanted)
         if not chunk:
             raise BodyMissing(SHORT_BODY)
         yield chunk
         offset += len(chunk)
+        await asyncio.sleep(0)  # a client that takes everything at once is not the only one
 
 
 async def _read_parts(body: BodyReader, parts: rules.Multipart) -> AsyncIterator[bytes]:

@@ -65,6 +65,9 @@ class BodyReader(Protocol):
     def read_at(self, offset: int, length: int) -> bytes:
         """Up to `length` bytes from `offset`; b"" at the end. May block on the disk for file bodies."""
 
+    def read_now(self, offset: int, length: int) -> bytes | None:
+        """As much of that as needs no waiting; None: use `read_at`, in a thread."""
+
     def close(self) -> None: ...
 
 

@@ -29,6 +29,7 @@ NO_LINKS: Final = frozenset({errno.EPERM, errno.EOPNOTSUPP, errno.ENOSYS, errno.
 """How file systems say that they have no hard links."""
 _LOW_WATER: Final = 64 * 1024
 _ROOM_S: Final = 0.1
+_NOW: Final[int | None] = getattr(os, "RWF_NOWAIT", None)
 _OPEN_FLAGS: Final = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
 
 
@@ -58,6 +59,8 @@ class MemoryReader:
             return self._content
         return self._content[offset : offset + length]
 
+    read_now = read_at
+
     def close(self) -> None:
         self._content = b""
 
@@ -68,6 +71,19 @@ class FileReader:
     def __init__(self, path: Path, size: int) -> None:
         self.size = size
         self._handle: Handle | None = Handle(os.open(path, os.O_RDONLY | os.O_CLOEXEC))
+
+    def read_now(self, offset: int, length: int) -> bytes | None:
+        """As `read_at`, of what the system has in memory; None where it would wait for the disk, or cannot
+        tell."""
+        handle, wanted = self._handle, min(length, self.size - offset)
+        if handle is None or wanted <= 0 or _NOW is None:
+            return None
+        buffer = bytearray(wanted)
+        try:
+            count = os.preadv(handle.fd, [buffer], offset, _NOW)
+        except OSError:  # EAGAIN, or a file system that does not know the flag
+            return None
+        return bytes(memoryview(buffer)[:count]) if count else None
 
     def read_at(self, offset: int, length: int) -> bytes:
         """Raises BodyMissing when the file is shorter than its record says, or was closed."""

@@ -150,3 +150,31 @@ def test_a_file_system_without_hard_links(tmp_path: Path, monkeypatch: pytest.Mo
     assert list((tmp_path / "tmp").iterdir()) == []
     store.close()
     assert findings(tmp_path) == []
+
+
+def test_what_is_in_memory_is_read_without_waiting(files: BodyFiles, monkeypatch: pytest.MonkeyPatch) -> None:
+    content = random.Random(2).randbytes(300_000)
+    path = files.tmp / "cached"
+    path.write_bytes(content)
+    reader = FileReader(path, len(content))
+    for offset, length in ((0, 1000), (250_000, 100_000), (len(content), 10), (7, len(content))):
+        chunk = reader.read_now(offset, length)
+        assert chunk is None or (chunk and content[offset : offset + length].startswith(chunk))
+    monkeypatch.setattr("buffy_proxy.store.bodies._NOW", None)  # as on systems that have no such read
+    assert reader.read_now(0, 1000) is None
+    reader.close()
+    monkeypatch.undo()
+    assert reader.read_now(0, 1000) is None
+
+
+def test_where_reading_at_once_is_not_possible(files: BodyFiles, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = files.tmp / "slow"
+    path.write_bytes(b"x" * 100)
+
+    def not_now(*args: object) -> int:
+        raise BlockingIOError(11, "Resource temporarily unavailable")
+
+    monkeypatch.setattr(os, "preadv", not_now)
+    reader = FileReader(path, 100)
+    assert reader.read_now(0, 100) is None
+    assert reader.read_at(0, 100) == b"x" * 100

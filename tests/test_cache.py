@@ -9,7 +9,9 @@ from pathlib import Path
 
 import pytest
 
+from buffy_proxy.answer import Answer
 from buffy_proxy.cache import NOT_COLLAPSED_S
+from buffy_proxy.lookup import Looked
 from tests.support import answers
 from tests.support.bodies import piece
 from tests.support.origin import Origin, Peer, Received, Step
@@ -21,13 +23,16 @@ def test_a_miss_then_hits(origin: Origin, path: str, tmp_path: Path) -> None:
 
     async def test() -> None:
         async with cache(tmp_path) as made:
-            assert made.open_now(get(url)) is None
+            looked = made.open_now(get(url))
+            assert isinstance(looked, Looked)
             miss = status(await landed(made, get(url)))
             assert (miss.hit, miss.fwd, miss.stored, miss.collapsed) == (False, "uri-miss", True, False)
+            late = await made.open(get(url), looked)
+            assert status(late).hit, "what was looked up before the commit does not count any more"
             hit = await made.open(get(url))
             assert status(hit).hit and await body(hit) == b"hello" and hit.source == "cache"
             now = made.open_now(get(url))
-            assert now is not None and now.content == b"hello" and now.fields == hit.fields
+            assert isinstance(now, Answer) and now.content == b"hello" and now.fields == hit.fields
             head = await made.open(get(url, method="HEAD"))
             assert (head.status, head.size, await body(head)) == (200, 5, b"")
             assert (await made.open(get(url, ("If-None-Match", '"a"')))).status == 304

@@ -73,15 +73,21 @@ class Peers:
 
     # -- flying -------------------------------------------------------------------------------------------
     async def listen(self, follow: Follow) -> None:
-        """From now on others may ask. Takes the place of a predecessor that was killed. Raises OSError."""
+        """From now on others may ask. Takes the place of a predecessor that was killed. Where the data
+        directory takes no sockets, others cannot ask, and fetch for themselves."""
         self._follow = follow
         sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
         name = self._name(self.table.worker)
         (self._data_dir / name).unlink(missing_ok=True)
-        with short_path(self._data_dir, name) as path:
-            sock.bind(path)
-            (self._data_dir / name).chmod(0o600)  # nobody can connect before there is a `listen`
-            self._server = await asyncio.start_server(self._serve, sock=sock, backlog=1024)
+        try:
+            with short_path(self._data_dir, name) as path:
+                sock.bind(path)
+            (self._data_dir / name).chmod(0o600)  # nobody can connect before the server listens
+        except OSError as error:
+            log.warning("workers fetch for themselves: no socket in %s (%s)", self._data_dir, error)
+            sock.close()
+            return
+        self._server = await asyncio.start_server(self._serve, sock=sock, backlog=1024)
 
     def close(self) -> None:
         if self._server is not None:

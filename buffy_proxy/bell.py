@@ -8,17 +8,17 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import os
 import socket
-from collections.abc import Iterator
 from pathlib import Path
+
+from buffy_proxy.unix_paths import short_path
 
 _NAME = "orders.sock"
 
 
 def ring(data_dir: Path) -> None:
     """Never raises, never blocks: nobody may be listening."""
-    with contextlib.suppress(OSError), _short_path(data_dir) as path:
+    with contextlib.suppress(OSError), short_path(data_dir, _NAME) as path:
         with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as sock:
             sock.setblocking(False)
             sock.sendto(b"!", path)
@@ -33,7 +33,7 @@ class Bell:
         self._socket.setblocking(False)
         with contextlib.suppress(OSError):
             (data_dir / _NAME).unlink(missing_ok=True)
-            with _short_path(data_dir) as path:
+            with short_path(data_dir, _NAME) as path:
                 self._socket.bind(path)
             (data_dir / _NAME).chmod(0o600)
         asyncio.get_running_loop().add_reader(self._socket, self._hear)
@@ -54,13 +54,3 @@ class Bell:
     def close(self) -> None:
         asyncio.get_running_loop().remove_reader(self._socket)
         self._socket.close()
-
-
-@contextlib.contextmanager
-def _short_path(data_dir: Path) -> Iterator[str]:
-    """The socket's path by way of a directory handle: socket addresses hold no more than 107 bytes."""
-    handle = os.open(data_dir, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
-        yield f"/proc/self/fd/{handle}/{_NAME}"
-    finally:
-        os.close(handle)

@@ -36,6 +36,7 @@ from buffy_proxy.lookup import Looked, explain, look_up, policy_of, policy_of_or
 from buffy_proxy.orders import wanted_of
 from buffy_proxy.origin import OriginResponse, Origins
 from buffy_proxy.parts import PartKeeper
+from buffy_proxy.peers import Nothing, Peers
 from buffy_proxy.spool import READ_SIZE
 from buffy_proxy.store import Store
 
@@ -45,6 +46,11 @@ log = logging.getLogger("buffy.cache")
 
 LANDING_S = 60.0
 """How long a request waits for the commit of a body that is whole (a slow disk takes its time to sync)."""
+
+ROUNDS = 3
+"""How often at most a request is decided anew because another worker stored something just now."""
+TURN_S = 0.05
+"""How often background work looks whether another worker still fetches what it wants to fetch."""
 
 REMEMBERED = 10_000
 """Keys of such responses at most."""
@@ -59,19 +65,26 @@ NOT_COLLAPSED_S = 60.0
 
 
 class Cache:
-    """The decision and the bytes, for every door of this process. Runs in one event loop."""
+    """The decision and the bytes, for every door of this process. Runs in one event loop. `peers`: the other
+    workers of the server, None where there are none."""
 
     def __init__(
-        self, store: Store, config: Config, origins: Origins, clock: Callable[[], float] = time.time
+        self,
+        store: Store,
+        config: Config,
+        origins: Origins,
+        clock: Callable[[], float] = time.time,
+        peers: Peers | None = None,
     ) -> None:
         self.store = store
         self.config = config
-        self.flights = Flights()
+        self.flights = Flights(None if peers is None else peers.table)
         self._origins = origins
         self._clock = clock
+        self._peers = peers
         self._not_collapsed: dict[str, float] = {}
         keeper = Keeper(store, config.plugins, clock)
-        self._parts = PartKeeper(store, keeper, clock)
+        self._parts = PartKeeper(store, self.flights, keeper, clock)
         self._fetcher = Fetcher(store, config, origins, clock, self._remember_not_collapsed)
         self.changes = Changes(store, config, self.flights, self._parts, keeper, clock)
 
@@ -125,7 +138,7 @@ class Cache:
             log.exception("cannot answer at once")
         return looked
 
-    async def _answer(self, looked: Looked, decision: rules.Decision) -> Answer:
+    async def _answer(self, looked: Looked, decision: rules.Decision, rounds: int = ROUNDS) -> Answer:
         match decision:
             case rules.Serve() as serve:
                 if serve.renew is not None:
@@ -135,14 +148,14 @@ class Cache:
                 except StoreError as error:
                     if looked.request.offline:
                         return _unavailable(looked.key.url, f"offline, and {error}")
-                    return await self._fly(looked, rules.Forward("miss", "the stored body is gone"))
+                    return await self._fly(looked, rules.Forward("miss", "the stored body is gone"), 0)
             case rules.Unavailable() as none:
                 return _unavailable(looked.key.url, none.reason)
             case rules.Validate() | rules.Forward() as asking:
                 if looked.request.method == "HEAD" or asking.fwd in ("method", "bypass", "partial"):
                     asked = _Asked(looked.request, looked, asking.fwd)
                     return await self._pass_on(asked, asking.reason)
-                return await self._fly(looked, asking)
+                return await self._fly(looked, asking, rounds)
 
     def _serve(self, looked: Looked, version: Version, *, detail: str = "", forwarded: bytes = b"") -> Answer:
         """An answer from a stored version; `forwarded` is the Cache-Status of a request that went forward
@@ -154,25 +167,78 @@ class Cache:
         return serving.from_store(self.store, looked.request, version, fields, status)
 
     # -- one request to the origin for all who wait -------------------------------------------------------
-    async def _fly(self, looked: Looked, asking: Asking) -> Answer:
+    async def _fly(self, looked: Looked, asking: Asking, rounds: int) -> Answer:
         if self._not_collapsed.get(looked.key.id, 0.0) > self._clock():
             return await self._alone(looked, asking)
+        if rounds and self._peers and (found := await self._of_peers(self._peers, looked, asking, rounds)):
+            return found
         flight, leads = self.flights.join(
             looked.key.id, lambda flight: self._fetcher.lead(flight, Errand(looked, asking))
         )
         answer = await self._ride(flight, looked, asking, collapsed=not leads)
         return answer or await self._alone(looked, asking)
 
+    async def _of_peers(self, peers: Peers, looked: Looked, asking: Asking, rounds: int) -> Answer | None:
+        """The answer by way of other workers; None where this one is to fly. `rounds` bounds how often what
+        another worker just stored makes us look again."""
+        key_id = looked.key.id
+        if self.flights.get(key_id) is not None:
+            return None
+        worker = self.flights.elsewhere(key_id)
+        try:
+            if worker is not None:
+                answer = await peers.ask(worker, looked.request)
+                if isinstance(answer, Answer):
+                    return answer
+                if answer is Nothing.DEAD:
+                    peers.table.release(key_id, worker)
+                elif answer is Nothing.UNFIT:
+                    return await self._alone(looked, asking)
+            elif self.store.look(key_id).stamp == looked.stamp:
+                return None
+            else:
+                self.flights.give_back(key_id)
+            looked = look_up(self.store, self.config, looked.request)
+            decision = looked.decide(self._clock())
+        except StoreError:
+            return None
+        return await self._answer(looked, decision, rounds - 1)
+
+    async def follow(self, request: Request) -> Answer | Nothing:
+        """For another worker: the answer of the flight that is under way here."""
+        looked = look_up(self.store, self.config, request)
+        decision = looked.decide(self._clock())
+        if flight := self._landing(looked.key.id):
+            await flight.ended(LANDING_S)
+        flight = self.flights.get(looked.key.id)
+        if flight is None or not isinstance(decision, rules.Validate | rules.Forward):
+            self.flights.give_back(looked.key.id)
+            return Nothing.OVER
+        return await self._ride(flight, looked, decision, collapsed=True) or Nothing.UNFIT
+
+    async def _own_turn(self, key_id: str) -> bool:
+        """Waits while another worker flies for this key, then claims it for this one. Gives whether it had to
+        wait."""
+        waited = False
+        while self.flights.elsewhere(key_id) is not None:
+            waited = True
+            await asyncio.sleep(TURN_S)
+        return waited
+
     def _renew_behind(self, looked: Looked, asking: rules.Validate) -> None:
         """Validates while the client has its answer already (RFC 5861 §3): one request at a time, and for the
         content also where only the head was asked for."""
+        if self.flights.elsewhere(looked.key.id) is not None:
+            return
         if looked.request.method == "HEAD":
             looked = replace(looked, request=replace(looked.request, method="GET"))
         errand = Errand(looked, asking)
         self.flights.join(looked.key.id, lambda flight: self._fetcher.lead(flight, errand), kept=True)
 
     async def _alone(self, looked: Looked, asking: Asking) -> Answer:
-        flight = self.flights.solo(lambda flight: self._fetcher.lead(flight, Errand(looked, asking)))
+        flight = self.flights.solo(
+            looked.key.id, lambda flight: self._fetcher.lead(flight, Errand(looked, asking))
+        )
         answer = await self._ride(flight, looked, asking, collapsed=False)
         if answer is None:
             return await self._pass_on(_Asked(looked.request, looked, asking.fwd), asking.reason)
@@ -347,6 +413,9 @@ class Cache:
         None: the origin answered well, and what it said is committed.
         """
         key, ordered = resource.key, "wanted" in resource.info
+        if await self._own_turn(key.id) and self.store.version(key.id, version.name) != version:
+            self.flights.give_back(key.id)
+            return None
         request = Request(key.method, key.url, version.request_fields, group=key.group)
         if ordered:
             request = wanted_of(resource).request()
@@ -359,10 +428,17 @@ class Cache:
         await flight.ended()
         return failure_in(flight)
 
-    def fetch_ordered(self, resource: Resource, name: str) -> Flight | None:
+    async def fetch_ordered(self, resource: Resource, name: str) -> Flight | None:
         """The flight that carries out an order: the one under way for this resource, or a new one whose
         version will bear `name`. None: what is stored may answer by now. Raises ValueError for an order that
         cannot be requested."""
+        await self._own_turn(resource.id)
+        try:
+            return self._fetch_ordered(resource, name)
+        finally:
+            self.flights.give_back(resource.id)
+
+    def _fetch_ordered(self, resource: Resource, name: str) -> Flight | None:
         request = replace(wanted_of(resource).request(), offline=self.config.offline)
         policy = policy_of_order(self.config, request, resource)
         versions = self.store.versions(resource.id)

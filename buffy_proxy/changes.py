@@ -62,11 +62,14 @@ class Changes:
 
     def _outdate(self, key_id: str) -> bool:
         """A response that is still on its way was asked for before the resource changed: it is stored, but
-        must be validated as well. Gives whether there is one."""
-        part, flight = self._parts.outdate(key_id), self._flights.get(key_id)
+        must be validated as well. Gives whether there is one, or may be: other workers see the mark, and one
+        of them may just have stored it."""
+        part, flight, table = self._parts.outdate(key_id), self._flights.get(key_id), self._flights.table
         if flight is not None:
-            flight.outdated = True
-        return part or flight is not None
+            flight.watch.outdate()
+        if table is not None:
+            table.outdate(key_id)
+        return part or flight is not None or table is not None
 
     async def by_head(self, looked: Looked, head: Response, requested_at: float) -> Version | None:
         """What a 200 to HEAD says about the stored version (RFC 9111 §4.3.5): the version freshened, or None

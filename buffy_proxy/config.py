@@ -76,6 +76,7 @@ def _no_plugins() -> Plugins:
 class Config:
     """Everything a Buffy process needs to know. Sizes are bytes, times are seconds.
 
+    workers         processes of the proxy, all on its one address
     reverse         the origin that all requests go to, as "http://host:port"; "": an ordinary forward proxy
     tunnel          host patterns (fnmatch, lower-case, optional :port) that are never intercepted
     learn_tunnels   hosts whose clients reject our certificate are tunnelled from then on
@@ -99,6 +100,7 @@ class Config:
     config_file: Path | None = None
     proxy: Address = ("127.0.0.1", 8080)
     api: Address = ("127.0.0.1", 8008)
+    workers: int = 1
     reverse: str = ""
     offline: bool = False
     open: bool = False

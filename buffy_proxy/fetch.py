@@ -227,7 +227,7 @@ class Fetcher:
             if spool.ref is not None and _intact(origin.head, spool.ref):
                 version = replace(draft, body=spool.ref)
                 flight.result = await self._keep(flight, errand, version, verdict, spool)
-                if flight.outdated:  # perhaps only since it went to the store
+                if flight.watch.outdated:  # perhaps only since it went to the store
                     await asyncio.wrap_future(self._store.invalidate(looked.key.id))
         finally:
             if pump is not None:
@@ -333,7 +333,7 @@ def _freshened(
 
 def _unless_outdated(flight: Flight, version: Version) -> Version:
     """What was changed while it was on its way is stored as invalid from the start: no moment as a hit."""
-    return replace(version, fresh_until=-math.inf) if flight.outdated else version
+    return replace(version, fresh_until=-math.inf) if flight.watch.outdated else version
 
 
 def _dropped(error: BaseException) -> str:

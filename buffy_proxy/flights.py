@@ -4,6 +4,9 @@ A flight is one such request under way. Its work runs in a task of its own, so n
 for the others. Clients *enter* and *leave*; the outcome (an answer's head, a validation, a failure) is
 known once, for all of them; the body is read along from the spool.
 
+Where a server has several workers, they share a table of who flies for what (flight_table.py): a resource
+that is another worker's is asked of that worker (peers.py).
+
 A flight that nobody attends any more is dropped, unless it is kept (background work), or so much of a
 storable body is there already that finishing it is cheaper than starting again.
 """
@@ -17,6 +20,7 @@ from dataclasses import dataclass
 from buffy_proxy.core.model import Response, Version
 from buffy_proxy.core.rules import OriginFailure
 from buffy_proxy.errors import OriginError
+from buffy_proxy.flight_table import FlightTable
 from buffy_proxy.spool import Spool
 from buffy_proxy.store import Outcome
 
@@ -65,17 +69,34 @@ class Failed:
 FlightOutcome = Arriving | Validated | Failed
 
 
-class Flight:
-    """One request under way; see the module's docstring. `outdated`: its resource was changed meanwhile by an
-    unsafe request. `result` tells at the end what the store made of it,
-    None where nothing was stored."""
+class Watch:
+    """Whether a resource was changed by an unsafe request since this was made: by one of this process, which
+    says so with `outdate`, or of another worker."""
 
-    def __init__(self, *, kept: bool) -> None:
+    def __init__(self, resource_id: str, table: FlightTable | None) -> None:
+        self._id = resource_id
+        self._table = table
+        self._mark = 0 if table is None else table.mark(resource_id)
+        self._outdated = False
+
+    def outdate(self) -> None:
+        self._outdated = True
+
+    @property
+    def outdated(self) -> bool:
+        return self._outdated or (self._table is not None and self._table.mark(self._id) != self._mark)
+
+
+class Flight:
+    """One request under way; see the module's docstring. `watch`: whether its resource was changed meanwhile.
+    `result` tells at the end what the store made of it, None where nothing was stored."""
+
+    def __init__(self, watch: Watch, *, kept: bool) -> None:
         self.outcome: asyncio.Future[FlightOutcome] = asyncio.get_running_loop().create_future()
         self.kept = kept
         self.dropped = False
         self.answered_early = False
-        self.outdated = False
+        self.watch = watch
         self.result: Outcome | None = None
         self.task: asyncio.Task[None] | None = None
         self._clients = 0
@@ -130,9 +151,10 @@ class Flight:
 
 
 class Flights:
-    """The flights of this process, by cache key id."""
+    """The flights of this process, by cache key id; `table` is that of all workers, None for a single one."""
 
-    def __init__(self) -> None:
+    def __init__(self, table: FlightTable | None = None) -> None:
+        self.table = table
         self._flights: dict[str, Flight] = {}
         self._tasks: set[asyncio.Task[None]] = set()
 
@@ -143,7 +165,7 @@ class Flights:
         if flight := self.get(key_id):
             flight.kept = flight.kept or kept
             return flight, False
-        flight = self.solo(work, kept=kept)
+        flight = self.solo(key_id, work, kept=kept)
         if flight.task is not None and not flight.task.done():
             self._flights[key_id] = flight
             flight.task.add_done_callback(lambda _: self._remove(key_id, flight))
@@ -152,14 +174,31 @@ class Flights:
     def _remove(self, key_id: str, flight: Flight) -> None:
         if self._flights.get(key_id) is flight:
             del self._flights[key_id]
+            self.give_back(key_id)
 
-    def solo(self, work: Callable[[Flight], Awaitable[None]], *, kept: bool = False) -> Flight:
+    def solo(self, key_id: str, work: Callable[[Flight], Awaitable[None]], *, kept: bool = False) -> Flight:
         """A flight that nobody joins."""
-        flight = Flight(kept=kept)
+        flight = Flight(self.watch(key_id), kept=kept)
         flight.task = asyncio.ensure_future(_fly(flight, work))
         self._tasks.add(flight.task)
         flight.task.add_done_callback(self._tasks.discard)
         return flight
+
+    def watch(self, key_id: str) -> Watch:
+        return Watch(key_id, self.table)
+
+    def elsewhere(self, key_id: str) -> int | None:
+        """The worker that flies for this key, if it is another one. Else this one has claimed it: `join` now,
+        or `give_back`."""
+        if self.table is None or self.get(key_id) is not None:
+            return None
+        worker = self.table.claim(key_id)
+        return None if worker == self.table.worker else worker
+
+    def give_back(self, key_id: str) -> None:
+        """This worker does not fly for this key, if that is so."""
+        if self.table is not None and self.get(key_id) is None:
+            self.table.release(key_id)
 
     def get(self, key_id: str) -> Flight | None:
         """The flight under way; one that was dropped or has just ended is of no use to newcomers."""

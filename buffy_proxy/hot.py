@@ -28,7 +28,7 @@ from buffy_proxy.selectors import Selectors
 
 BYTES_MAX: Final = 128 << 20
 OVERHEAD: Final = 512
-"""Bytes that all entries may take, and what one takes beside its key and its head, about."""
+"""Bytes that all entries of all workers may take, and what one takes beside its key and its head, about."""
 HEAD_MAX: Final = 2048
 """Bytes of a request that may become a key."""
 

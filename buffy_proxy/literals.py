@@ -7,6 +7,7 @@ end of a sentence that says what is allowed. A bool is never taken for a number.
 from __future__ import annotations
 
 import math
+import os
 import re
 from collections.abc import Callable
 from pathlib import Path
@@ -14,6 +15,7 @@ from typing import TypeVar
 from urllib.parse import urlsplit
 
 from buffy_proxy.core.urls import normalise_url, origin_of
+from buffy_proxy.flight_table import WORKERS_MAX
 
 T = TypeVar("T")
 LOG_LEVELS = ("debug", "info", "warning", "error")
@@ -115,6 +117,19 @@ def integer(minimum: int) -> Callable[[object], int]:
         return _at_least(value, minimum)
 
     return read
+
+
+def workers(value: object) -> int:
+    """A number of processes; "auto" for one on each core that this process may use."""
+    if isinstance(value, str) and value.strip().lower() == "auto":
+        return min(len(os.sched_getaffinity(0)), WORKERS_MAX)
+    try:
+        number = integer(1)(value)
+    except ValueError:
+        number = 0
+    if not 1 <= number <= WORKERS_MAX:
+        raise ValueError(f'must be a whole number from 1 to {WORKERS_MAX}, or "auto", not {value!r}')
+    return number
 
 
 def share(value: object) -> float:

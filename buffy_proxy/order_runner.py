@@ -108,7 +108,7 @@ class OrderRunner:
             order, status="in_progress", attempts=order.attempts + 1, started_at=order.started_at or now
         )
         try:
-            flight = self._cache.fetch_ordered(resource, order.name)
+            flight = await self._cache.fetch_ordered(resource, order.name)
             if flight is None:
                 self._answered_already(order)
                 return

@@ -15,6 +15,7 @@ from dataclasses import dataclass, replace
 from buffy_proxy.core import parts, rules
 from buffy_proxy.core.model import BodyRef, Version
 from buffy_proxy.errors import StoreError
+from buffy_proxy.flights import Flights, Watch
 from buffy_proxy.keeping import Come, Keeper
 from buffy_proxy.lookup import Looked
 from buffy_proxy.origin import OriginResponse
@@ -29,20 +30,21 @@ MAX_PART = 64 << 20
 
 @dataclass(eq=False, slots=True)
 class Passing:
-    """A 206 on its way to a client that may be kept; `draft` is the part without its content; `outdated`: the
-    resource was changed meanwhile, so it is not kept."""
+    """A 206 on its way to a client that may be kept; `draft` is the part without its content; `watch`: was
+    the resource changed meanwhile? Then it is not kept."""
 
     looked: Looked
     origin: OriginResponse
     draft: Version
-    outdated: bool = False
+    watch: Watch
 
 
 class PartKeeper:
     """The writing side. Everything it does may fail without a client noticing."""
 
-    def __init__(self, store: Store, keeper: Keeper, clock: Callable[[], float]) -> None:
+    def __init__(self, store: Store, flights: Flights, keeper: Keeper, clock: Callable[[], float]) -> None:
         self._store = store
+        self._flights = flights
         self._keeper = keeper
         self._clock = clock
         self._landing: dict[str, asyncio.Task[None]] = {}
@@ -57,7 +59,7 @@ class PartKeeper:
         is anything."""
         found = [passing for passing in self._passing if passing.looked.key.id == key_id]
         for passing in found:
-            passing.outdated = True
+            passing.watch.outdate()
         return bool(found)
 
     def keeps(self, looked: Looked, origin: OriginResponse, requested_at: float) -> Passing | None:
@@ -68,7 +70,8 @@ class PartKeeper:
         if origin.size is not None and origin.size > MAX_PART:
             return None
         draft = rules.planned(_draft(looked, origin, requested_at, now), looked.policy, looked.key, now)
-        return Passing(looked, origin, draft) if draft.fresh_until > now else None
+        watch = self._flights.watch(looked.key.id)
+        return Passing(looked, origin, draft, watch) if draft.fresh_until > now else None
 
     async def recording(self, passing: Passing) -> AsyncIterator[bytes]:
         """The chunks of the answer; what went through whole is kept."""
@@ -112,9 +115,9 @@ class PartKeeper:
     async def _commit(self, passing: Passing, writer: BodyWriter) -> None:
         try:
             part = replace(passing.draft, body=await asyncio.to_thread(writer.finish))
-            if not passing.outdated and parts.span(part.fields, part.body.size) is not None:
+            if not passing.watch.outdated and parts.span(part.fields, part.body.size) is not None:
                 await self._keep(passing.looked, part, writer)
-            if passing.outdated:  # perhaps only since it went to the store
+            if passing.watch.outdated:  # perhaps only since it went to the store
                 await asyncio.wrap_future(self._store.invalidate(passing.looked.key.id))
         except StoreError as error:
             log.debug("a part of %s was not stored: %s", passing.looked.key.url, error)

@@ -51,7 +51,7 @@ def keep(data_dir: Path, presence: Presence) -> None:
     """Announces again where no living server is announced: another one, which had taken the place, has ended
     meanwhile. Cheap enough to be called all the time."""
     announced = read(data_dir)
-    if announced is None or not _alive(announced.pid):
+    if announced is None or not alive(announced.pid):
         announce(data_dir, presence)
 
 
@@ -65,7 +65,7 @@ def withdraw(data_dir: Path, pid: int) -> None:
 def find(data_dir: Path) -> Presence | None:
     """The server of that data directory, if its process lives and its proxy accepts within 1 s."""
     presence = read(data_dir)
-    if presence is None or not _alive(presence.pid) or not _accepts(presence.proxy):
+    if presence is None or not alive(presence.pid) or not _accepts(presence.proxy):
         return None
     return presence
 
@@ -73,7 +73,7 @@ def find(data_dir: Path) -> Presence | None:
 def plugins_of_server(data_dir: Path) -> tuple[Path, ...]:
     """The plugins of the living server, as far as they are there: commands must know its strategies."""
     presence = read(data_dir)
-    if presence is None or not _alive(presence.pid):
+    if presence is None or not alive(presence.pid):
         return ()
     return tuple(path for path in presence.plugins if path.is_file())
 
@@ -108,7 +108,8 @@ def _address(data: Any) -> Address:
     return str(host), int(port)
 
 
-def _alive(pid: int) -> bool:
+def alive(pid: int) -> bool:
+    """Whether a process with this id is there."""
     try:
         os.kill(pid, 0)
     except PermissionError:

@@ -1,9 +1,9 @@
 """`buffy serve`: the composition root and supervisor.
 
 This process makes the data directory, binds the listening sockets, and starts
-one process for the proxy and one for the control API. Each inherits its socket, so when one dies its clients
-queue in the kernel until its successor runs, and the other does not notice. This process itself serves
-nobody; it can only restart, announce and end them.
+the processes of the proxy (as many as `workers` says) and one for the control API. Each inherits a socket of
+its own, so when one dies its clients queue in the kernel until its successor runs, and the others do not
+notice. This process itself serves nobody; it can only restart, announce and end them.
 """
 
 from __future__ import annotations
@@ -25,9 +25,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from types import FrameType
 
-from buffy_proxy import __version__, presence, trust
+from buffy_proxy import __version__, peers, presence, trust
 from buffy_proxy.config import Address, Config, check_exposure
 from buffy_proxy.errors import ConfigError, StoreError
+from buffy_proxy.flight_table import FlightTable, make_table
 from buffy_proxy.literals import address_text
 from buffy_proxy.logs import configure_logging
 from buffy_proxy.settings import default_data_dir
@@ -50,17 +51,19 @@ def serve(config: Config) -> int:
     check_exposure(config)
     _make_data_dir(config.data_dir)
     configure_logging(config.log_level)
-    proxy, api = _bind("proxy", config.proxy), _bind("api", config.api)
+    socks, (api,) = _bind("proxy", config.proxy, config.workers), _bind("api", config.api)
     _, ca_file = trust.ca_files(config.data_dir)
     trusted = trust.write_bundle(config.data_dir / "trust.pem", trust.origin_bundle(os.environ))
     _tidy_store(config)
-    own = _own_addresses(proxy)
-    where = _address(proxy), _address(api)
+    peers.tidy(config.data_dir)
+    own, where = _own_addresses(socks[0]), (_address(socks[0]), _address(api))
+    table_fd = make_table() if config.workers > 1 else None
     workers = [
-        Worker("proxy", config, proxy, trusted, own, where),
-        Worker("api", config, api, trusted, own, where),
+        Worker("proxy", number, config, sock, trusted, own, where, table_fd)
+        for number, sock in enumerate(socks, 1)
     ]
-    return _supervise(config, workers, _address(proxy), _address(api), ca_file)
+    workers.append(Worker("api", 1, config, api, trusted, own, where, None))
+    return _supervise(config, workers, *where, ca_file)
 
 
 @dataclass
@@ -68,11 +71,13 @@ class Worker:
     """One child process and what it takes to start it again."""
 
     role: str
+    number: int
     config: Config
     sock: socket.socket
     trust: Path
     own: frozenset[Address]
     where: tuple[Address, Address]
+    table_fd: int | None
     process: subprocess.Popen[bytes] | None = None
     started_at: float = 0.0
     restart_at: float = 0.0
@@ -80,15 +85,31 @@ class Worker:
     starts: int = field(default=0)
     ready_fd: int = -1
 
+    @property
+    def title(self) -> str:
+        return f"{self.role} process" if self.table_fd is None else f"{self.role} process {self.number}"
+
     def start(self) -> None:
         fd = self.sock.fileno()
         self.ready_fd, ready = os.pipe()
-        first = self.starts == 0
-        job = Job(self.role, self.config, fd, ready, self.trust, self.own, *self.where, first_start=first)
+        job = Job(
+            self.role,
+            self.config,
+            fd,
+            ready,
+            self.trust,
+            self.own,
+            *self.where,
+            first_start=self.starts == 0,
+            number=self.number,
+            table_fd=self.table_fd,
+            server_pid=os.getpid(),
+        )
+        inherited = [fd, ready] if self.table_fd is None else [fd, ready, self.table_fd]
         # -P: modules in the directory where somebody starts a server are none of ours.
         command = [sys.executable, "-P", "-m", "buffy_proxy.worker"]
         environ = {**os.environ, "PYTHONPATH": _module_path()}
-        self.process = subprocess.Popen(command, stdin=subprocess.PIPE, pass_fds=[fd, ready], env=environ)
+        self.process = subprocess.Popen(command, stdin=subprocess.PIPE, pass_fds=inherited, env=environ)
         os.close(ready)
         self.starts += 1
         self.started_at = time.monotonic()
@@ -110,9 +131,11 @@ class Worker:
         elif (code := self.process.poll()) is not None:
             self.crashes = 0 if now - self.started_at > HEALTHY_S else self.crashes + 1
             pause = RESTART_S[min(self.crashes, len(RESTART_S) - 1)]
-            log.error("the %s process ended (%s); starting it again in %g s", self.role, _ending(code), pause)
+            log.error("the %s ended (%s); starting it again in %g s", self.title, _ending(code), pause)
             self.process, self.restart_at = None, now + pause
             os.close(self.ready_fd)
+            if self.table_fd is not None:
+                FlightTable(self.table_fd, 0).clear(self.number)
 
     def stop(self, deadline: float) -> None:
         if self.process is None:
@@ -120,7 +143,7 @@ class Worker:
         try:
             self.process.wait(timeout=max(0.0, deadline - time.monotonic()))
         except subprocess.TimeoutExpired:
-            log.warning("the %s process did not end in time, killing it", self.role)
+            log.warning("the %s did not end in time, killing it", self.title)
             self.process.kill()
             self.process.wait()
 
@@ -144,7 +167,7 @@ def _supervise(config: Config, workers: list[Worker], proxy: Address, api: Addre
     try:
         for worker in workers:
             if not worker.wait_until_ready(START_S) and not stopping:
-                print(f"buffy: the {worker.role} process did not start; see above", file=sys.stderr)
+                print(f"buffy: the {worker.title} did not start; see above", file=sys.stderr)
                 return 1
         found = presence.Presence(os.getpid(), proxy, api, __version__, ca_file, config.plugin_files)
         presence.announce(config.data_dir, found)
@@ -226,16 +249,27 @@ def _tidy_store(config: Config) -> None:
         store.close()
 
 
-def _bind(name: str, address: Address) -> socket.socket:
+def _bind(name: str, address: Address, count: int = 1) -> list[socket.socket]:
+    """Listening sockets of one address, each with a queue of its own; the kernel spreads connections over
+    them. The first is bound alone, so that a port that is in use is noticed, and fixes the port for all."""
     host, port = address
+    socks: list[socket.socket] = []
     try:
         family, _, _, _, target = socket.getaddrinfo(
             host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
         )[0]
-        sock = socket.socket(family, socket.SOCK_STREAM)
-        sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        sock.bind(target)
-        sock.listen(1024)
+        for _ in range(count):
+            sock = socket.socket(family, socket.SOCK_STREAM)
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            if socks:
+                sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+            sock.bind(socks[0].getsockname() if socks else target)
+            if count > 1 and not socks:
+                sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+            socks.append(sock)
+        for sock in socks:
+            sock.listen(1024)
+            sock.setblocking(False)
     except OSError as error:
         why = (
             "another program listens there"
@@ -246,8 +280,7 @@ def _bind(name: str, address: Address) -> socket.socket:
             f"{name}: cannot listen on {address_text(address)} ({why}); "
             f"choose another with --{name} HOST:PORT"
         ) from error
-    sock.setblocking(False)
-    return sock
+    return socks
 
 
 def _address(sock: socket.socket) -> Address:

@@ -21,6 +21,7 @@ SETTINGS: Mapping[str, Callable[[object], Any]] = {
     "data_dir": literals.path,
     "proxy": literals.address,
     "api": literals.address,
+    "workers": literals.workers,
     "reverse": literals.origin_url,
     "offline": literals.boolean,
     "open": literals.boolean,

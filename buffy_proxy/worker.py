@@ -41,7 +41,9 @@ GRACE_S = 2.0
 @dataclass(frozen=True, slots=True)
 class Job:
     """What a worker needs: `fd` is its listening socket, `trust` the PEM bundle for origins; a byte to
-    `ready_fd` says that it serves; `proxy` and `api` are where the server really listens."""
+    `ready_fd` says that it serves; `proxy` and `api` are where the server really listens. `number` counts the
+    workers of a role from 1; `table_fd` is the table of flights that proxy workers share, None for a single
+    one; `server_pid` is the supervisor."""
 
     role: str
     config: Config
@@ -52,6 +54,9 @@ class Job:
     proxy: Address
     api: Address
     first_start: bool
+    number: int
+    table_fd: int | None
+    server_pid: int
 
 
 def main() -> int:
@@ -101,9 +106,11 @@ async def _proxy(job: Job, sock: socket.socket) -> None:
     from buffy_proxy.addons.master import BuffyMaster
     from buffy_proxy.addons.tls import ensure_ca
     from buffy_proxy.cache import Cache
+    from buffy_proxy.flight_table import FlightTable
     from buffy_proxy.ledger import Ledger
     from buffy_proxy.order_runner import OrderRunner
     from buffy_proxy.origin import Origins
+    from buffy_proxy.peers import Peers
     from buffy_proxy.plugins.job_runner import JobRunner
     from buffy_proxy.schedule import Schedule
     from buffy_proxy.slots import Slots
@@ -122,7 +129,10 @@ async def _proxy(job: Job, sock: socket.socket) -> None:
         own_addresses=job.own_addresses,
         edit=config.plugins.origin_fields if config.plugins.hook("origin_request") else None,
     )
-    cache = Cache(store, config, origins)
+    peers = None
+    if job.table_fd is not None:
+        peers = Peers(config.data_dir, job.server_pid, FlightTable(job.table_fd, job.number))
+    cache = Cache(store, config, origins, peers=peers)
     ledger = Ledger(store)
     interceptor = Interceptor(cache, ledger, config, job.own_addresses)
     master = BuffyMaster(interceptor, config, upstream, job.trust)
@@ -133,21 +143,26 @@ async def _proxy(job: Job, sock: socket.socket) -> None:
     loop = asyncio.get_running_loop()
     loop.add_signal_handler(signal.SIGTERM, master.shutdown)
     _on_supervisor_gone(master.shutdown)
+    if peers is not None:
+        await peers.listen(cache.follow)
     server, front = await listen(master, interceptor, Leaves(config.data_dir), master.tunnels, sock)
     _say_ready(job)
     background = [asyncio.ensure_future(ledger.run())]
-    if not config.offline:
+    if job.number == 1 and not config.offline:
         slots = Slots(config.refresh)
         schedule = Schedule(cache, config.data_dir, slots=slots)
         background.append(asyncio.ensure_future(schedule.run(first_start=job.first_start)))
         background.append(asyncio.ensure_future(OrderRunner(cache, slots).run()))
-    background.append(asyncio.ensure_future(JobRunner(process, config.data_dir).run()))
+    if job.number == 1:
+        background.append(asyncio.ensure_future(JobRunner(process, config.data_dir).run()))
     try:
         await master.run()
     finally:
         server.close()
         await cache.flights.drain(GRACE_S)
         front.close()
+        if peers is not None:
+            peers.close()
         for task in background:
             task.cancel()
         await asyncio.wait(background, timeout=1.0)

@@ -36,6 +36,7 @@ data_dir = "data"
 offline = true
 tunnel = ["*.Example.org", "10.0.0.1:8443"]
 learn_tunnels = false
+workers = 3
 max_size = "5 GiB"
 map_size = "8 GiB"
 max_request_body = "64 KiB"
@@ -83,6 +84,7 @@ def test_a_file_that_sets_everything(write: Write, tmp_path: Path) -> None:
     assert config.config_file == tmp_path / "my.toml"
     assert (config.proxy, config.api) == (("::1", 9000), ("127.0.0.1", 9001))
     assert (config.offline, config.learn_tunnels, config.open) == (True, False, False)
+    assert config.workers == 3
     assert config.tunnel == ("*.example.org", "10.0.0.1:8443")
     assert (config.max_size, config.map_size, config.max_request_body) == (5 * 2**30, 8 * 2**30, 65536)
     assert config.credentials == Credentials("alice", "hush-hush")

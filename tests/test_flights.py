@@ -64,7 +64,7 @@ def test_all_who_want_one_key_share_one_flight() -> None:
 def test_nobody_joins_a_solo_flight() -> None:
     async def test() -> None:
         flights, work = Flights(), Work()
-        solo = flights.solo(work)
+        solo = flights.solo("a", work)
         joined, new = flights.join("a", work)
         assert new and joined is not solo
         work.finish.set()
@@ -180,7 +180,7 @@ def test_work_that_raises_gives_an_outcome(error: Exception, caplog: pytest.LogC
 def test_dropped_work_gives_an_outcome_and_the_first_outcome_stands() -> None:
     async def test() -> None:
         flights, work = Flights(), Work()
-        flight = flights.solo(work)
+        flight = flights.solo("a", work)
         assert flight.known() is None
         await flights.drain(0.01)
         outcome = flight.known()
@@ -195,7 +195,7 @@ def test_dropped_work_gives_an_outcome_and_the_first_outcome_stands() -> None:
 def test_draining_lets_work_finish() -> None:
     async def test() -> None:
         flights, work = Flights(), Work(Validated(make.version(), 304))
-        flights.solo(work)
+        flights.solo("a", work)
         asyncio.get_running_loop().call_later(0.02, work.finish.set)
         await flights.drain(5)
         assert work.cancelled == 0 and len(flights) == 0
@@ -208,7 +208,7 @@ def test_what_waits_until_all_have_left() -> None:
 
     async def test() -> None:
         flights, work, left = Flights(), Work(), []
-        flight = flights.solo(work)
+        flight = flights.solo("a", work)
         flight.when_left(lambda: left.append("nobody was there"))
         assert left == ["nobody was there"]
         flight.enter()

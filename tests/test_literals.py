@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -43,6 +44,9 @@ TAKEN: list[tuple[Callable[[object], Any], object, object]] = [
     (literals.share, "0.25", 0.25),
     (literals.path, "/x/y", Path("/x/y")),
     (literals.log_level, "WARNING", "warning"),
+    (literals.workers, 2, 2),
+    (literals.workers, " 64 ", 64),
+    (literals.workers, "AUTO", min(64, len(os.sched_getaffinity(0)))),
     (literals.host_patterns, "*.Example.org, [::1]:8443,", ("*.example.org", "[::1]:8443")),
     (literals.host_patterns, ["10.0.0.?:*"], ("10.0.0.?:*",)),
     (literals.credentials, "alice:a:b", ("alice", "a:b")),
@@ -73,6 +77,7 @@ REFUSED: dict[Callable[[object], Any], list[object]] = {
     literals.address: [True, "", "host", "host:", "host:65536", "::1:80", "a b:1", -1, [1]],
     literals.boolean: [1, "maybe", None, ""],
     literals.integer(1): [0, "0", "x", 1.0, True, "9" * 30],
+    literals.workers: [0, -1, "0", "many", "", 1.0, True, None, 65, "9" * 30],
     literals.share: [-0.1, 1.1, "x", float("nan"), 10**400, True, None],
     literals.path: ["", 5, "a\0b", "~no_such_user_of_this_machine/x"],
     literals.log_level: ["loud", 5],

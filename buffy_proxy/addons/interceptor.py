@@ -16,7 +16,7 @@ from buffy_proxy.core import rules
 from buffy_proxy.core.head import RequestHead, request_objection
 from buffy_proxy.core.model import Request, Response, Served
 from buffy_proxy.errors import StoreError
-from buffy_proxy.hot import HEAD_MAX, Entry, HotAnswers, entry_of
+from buffy_proxy.hot import BYTES_MAX, HEAD_MAX, Entry, HotAnswers, entry_of
 from buffy_proxy.ledger import Ledger
 from buffy_proxy.literals import address_text
 from buffy_proxy.logs import AccessLog
@@ -41,7 +41,7 @@ class Interceptor:
         self._own = own_addresses
         self._events = config.plugins.events
         self._sessions: dict[str, Selectors] = {}
-        self.hot = HotAnswers()
+        self.hot = HotAnswers(BYTES_MAX // config.workers)
         self._access = AccessLog()
 
     # -- mitmproxy hooks ----------------------------------------------------------------------------------

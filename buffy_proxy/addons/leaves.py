@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import datetime
+import fcntl
 import hashlib
 import ipaddress
 import os
@@ -61,16 +62,23 @@ class Leaves:
 
     def _make(self, host: str) -> tuple[ssl.SSLContext, float]:
         file = self._folder / f"{hashlib.sha256(host.encode()).hexdigest()[:32]}.pem"
-        renew_at = self._valid_until(file, host)
-        if renew_at is None:
-            write(file, self._leaf(host).public_bytes(serialization.Encoding.PEM))
-            renew_at = time.time() + (DAYS - RENEW_DAYS) * 86400
+        renew_at = self._valid_until(file, host) or self._renewed(file, host)
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
         context.minimum_version = ssl.TLSVersion.TLSv1_2
         context.load_cert_chain(file, self._key_file)
         context.set_alpn_protocols(["http/1.1"])
         context.num_tickets = 1
         return context, renew_at
+
+    def _renewed(self, file: Path, host: str) -> float:
+        """Makes the leaf; of several workers that find none the first one makes that of all."""
+        with (self._folder / "lock").open("w") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            found = self._valid_until(file, host)
+            if found is None:
+                write(file, self._leaf(host).public_bytes(serialization.Encoding.PEM))
+                found = time.time() + (DAYS - RENEW_DAYS) * 86400
+            return found
 
     def _valid_until(self, file: Path, host: str) -> float | None:
         """When the stored leaf is to be made anew (POSIX s); None: now."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import fnmatch
 import logging
 import re
@@ -20,13 +21,15 @@ KEY_BITS = 2048
 
 
 def ensure_ca(data_dir: Path) -> None:
-    """Makes the authority at the first start (private key 0600)."""
+    """Makes the authority at the first start (private key 0600): one, though all workers start at once."""
     key, certificate = ca_files(data_dir)
-    if not key.exists():
-        certs.CertStore.create_store(key.parent, BASENAME, KEY_BITS, organization="Buffy", cn="Buffy CA")
-    key.parent.chmod(0o700)
-    for path in key.parent.iterdir():
-        path.chmod(0o644 if path == certificate else 0o600)
+    with (data_dir / "ca.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if not key.exists():
+            certs.CertStore.create_store(key.parent, BASENAME, KEY_BITS, organization="Buffy", cn="Buffy CA")
+        key.parent.chmod(0o700)
+        for path in key.parent.iterdir():
+            path.chmod(0o644 if path == certificate else 0o600)
 
 
 class LearnedTunnels(set[str]):

@@ -25,6 +25,10 @@ def serve(
     ] = None,
     data_dir: Annotated[Path | None, talk.DATA_DIR] = None,
     config: Annotated[Path | None, talk.CONFIG] = None,
+    workers: Annotated[
+        str | None,
+        typer.Option("--workers", metavar="N|auto", help="Proxy processes; auto: one for each core."),
+    ] = None,
     reverse: Annotated[
         str | None,
         typer.Option("--reverse", metavar="URL", help="Be a reverse proxy: all requests go to this origin."),
@@ -49,6 +53,7 @@ def serve(
         data_dir=data_dir,
         proxy=proxy,
         api=api,
+        workers=workers,
         reverse=reverse,
         offline=offline,
         plugin_files=plugin or None,

@@ -1,0 +1,143 @@
+"""What a hit costs with several workers: `python -m bench.workers [--quick] [--rounds N] [--workers N …]`.
+
+A server for each number of workers, all at once; each round runs the load generator against each in turn, so
+that what disturbs the machine disturbs all. CPU time per hit is user and system time of all the proxy's
+processes over the answers that came. Hits per second say something only where there are cores to spare:
+the load generator wants one for itself. Medians over the rounds; writes workers.md and workers.json.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import statistics
+import subprocess
+import tempfile
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any
+
+from bench.report import machine as machine_line
+from bench.report import number, table
+from bench.run import OUT, compile_load, machine
+from bench.versus import origin_process
+from tests.support.buffy import Buffy
+from tests.support.workers import workers
+
+Result = dict[str, Any]
+URLS = 1000
+TICKS = os.sysconf("SC_CLK_TCK")
+
+
+def cpu_s(pids: list[int]) -> float:
+    """User and system time of these processes so far."""
+    fields = (Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split() for pid in pids)
+    return sum(int(field[11]) + int(field[12]) for field in fields) / TICKS
+
+
+class Case:
+    """One server; `run` is one measurement."""
+
+    def __init__(self, count: int, directory: Path, origin: dict[str, str], load: Path) -> None:
+        home = directory / str(count)
+        home.mkdir()
+        env = {"SSL_CERT_FILE": str(directory / "origin-ca.pem")}
+        config = f'log_level = "warning"\nworkers = {count}\n'
+        self.count, self.origin, self.load = count, origin, load
+        self.server = Buffy(home, config, env).start()
+        self.pids = workers(self.server)
+
+    def run(self, scheme: str, connections: int, seconds: float) -> Result:
+        numbers = ["/small/", 0, URLS, connections, seconds]
+        command = [self.load, *self.server.proxy, scheme, "127.0.0.1", self.origin[scheme], *numbers]
+        before = [cpu_s([pid]) for pid in self.pids]
+        done = subprocess.run([str(part) for part in command], capture_output=True, text=True, check=True)
+        used = [cpu_s([pid]) - began for pid, began in zip(self.pids, before, strict=True)]
+        said = json.loads(done.stdout)
+        return {
+            "cpu_us": sum(used) / said["requests"] * 1e6,
+            "per_second": said["per_second"],
+            "p99_us": said["p99_us"],
+            "least_busy": min(used) / max(used),
+            "failed": said["failed"],
+        }
+
+
+def measure(cases: list[Case], rounds: int, seconds: float) -> list[Result]:
+    rows = []
+    for scheme in ("http", "https"):
+        for case in cases:
+            for _ in range(3):  # each worker has to see each URL
+                case.run(scheme, 32, seconds)
+        for connections in (32, 64):
+            taken: dict[int, list[Result]] = {case.count: [] for case in cases}
+            for _ in range(rounds):
+                for case in cases:
+                    taken[case.count].append(case.run(scheme, connections, seconds))
+            rows += [summary(scheme, connections, count, taken) for count in taken]
+    return rows
+
+
+def summary(scheme: str, connections: int, count: int, taken: dict[int, list[Result]]) -> Result:
+    """Medians; the ratios are those to the first case, round by round."""
+    mine, first = taken[count], next(iter(taken.values()))
+    pairs = list(zip(mine, first, strict=True))
+    middle = {name: statistics.median(each[name] for each in mine) for name in mine[0] if name != "failed"}
+    ratios = {
+        f"{name}_ratio": statistics.median(one[name] / base[name] for one, base in pairs)
+        for name in ("cpu_us", "per_second")
+    }
+    failed = sum(each["failed"] for each in mine)
+    row = {"scheme": scheme, "connections": connections, "workers": count}
+    return {**row, **middle, **ratios, "failed": failed}
+
+
+def markdown(results: Result) -> str:
+    names = (
+        "what", "workers", "CPU µs per hit", "× one", "hits/s", "× one", "p99 µs", "least busy", "failed",
+    )  # fmt: skip
+    cells = [
+        (
+            f"{row['scheme']}, {row['connections']} connections",
+            row["workers"],
+            f"{row['cpu_us']:.2f}",
+            f"{row['cpu_us_ratio']:.3f}",
+            number(row["per_second"]),
+            f"{row['per_second_ratio']:.2f}",
+            f"{row['p99_us']:.0f}",
+            f"{row['least_busy']:.2f}",
+            row["failed"],
+        )
+        for row in results["rows"]
+    ]
+    note = "Least busy: CPU time of the least busy worker over that of the busiest.\n"
+    rounds = f"Median of {results['rounds']} rounds, 1 KiB, {URLS} URLs.\n"
+    return f"## Workers\n\n{machine_line(results['machine'])}\n{rounds}\n{table(names, cells)}\n{note}"
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--quick", action="store_true", help="short runs")
+    parser.add_argument("--rounds", type=int, default=7)
+    parser.add_argument(
+        "--workers", type=int, nargs="*", default=[1, 2], help="the first is what others compare to"
+    )
+    wanted = parser.parse_args()
+    with ExitStack() as stack:
+        directory = Path(stack.enter_context(tempfile.TemporaryDirectory()))
+        origin, load = stack.enter_context(origin_process(directory)), compile_load(directory)
+        cases = []
+        for count in wanted.workers:
+            cases.append(Case(count, directory, origin, load))
+            stack.callback(cases[-1].server.discard)
+        rows = measure(cases, wanted.rounds, 0.5 if wanted.quick else 2.0)
+    results = {"machine": machine(), "rounds": wanted.rounds, "rows": rows}
+    OUT.mkdir(exist_ok=True)
+    (OUT / "workers.json").write_text(json.dumps(results, indent=1) + "\n")
+    (OUT / "workers.md").write_text(markdown(results))
+    print(markdown(results))
+
+
+if __name__ == "__main__":
+    main()

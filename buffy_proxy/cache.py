@@ -194,7 +194,7 @@ class Cache:
                     peers.table.release(key_id, worker)
                 elif answer is Nothing.UNFIT:
                     return await self._alone(looked, asking)
-            elif self.store.look(key_id).stamp == looked.stamp:
+            elif looked.holds(self.store):
                 return None
             else:
                 self.flights.give_back(key_id)
@@ -209,6 +209,7 @@ class Cache:
         looked = look_up(self.store, self.config, request)
         decision = looked.decide(self._clock())
         if flight := self._landing(looked.key.id):
+            self.store.hurry()
             await flight.ended(LANDING_S)
         flight = self.flights.get(looked.key.id)
         if flight is None or not isinstance(decision, rules.Validate | rules.Forward):

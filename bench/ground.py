@@ -56,8 +56,8 @@ class Ground:
 
         per_second, p50_us, p99_us, first_us, requests, bytes, seconds, failed: as bench/load.c prints them,
         of several processes the sum, the median or the worst. `busy` is their share of a core, `origin_busy`
-        the origin's, `cpu_us` the peer's processor time for each request, `origin_requests` what reached the
-        origin.
+        the origin's and `proxy_busy` the peer's, `cpu_us` the peer's processor time for each request,
+        `origin_requests` what reached the origin.
         """
         command = self.command(load, peer)
         state, cpu_s = origin_state(self.origin), peer.cpu_s() if peer else 0.0
@@ -74,6 +74,7 @@ class Ground:
         return {
             **result,
             "cpu_us": used_s / max(1, result["requests"]) * 1e6,
+            "proxy_busy": used_s / (result["seconds"] or 1.0),
             "origin_requests": after["requests"] - state["requests"],
             "origin_busy": (after["cpu_s"] - state["cpu_s"]) / (result["seconds"] or 1.0),
         }

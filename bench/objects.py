@@ -50,6 +50,7 @@ def transfer(ground: Ground, scheme: str, path: str, peer: Peer | None) -> Resul
         "mb_per_s": found["bytes"] / found["seconds"] / 1e6 if whole else 0.0,
         "first_ms": found["first_us"] / 1000,
         "grown_mib": grown[0] / MIB,
+        "proxy_busy": found["proxy_busy"],
         "busy": found["busy"],
         "origin_busy": found["origin_busy"],
         "cpu_s": found["cpu_us"] / 1e6,

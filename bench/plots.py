@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from bench.common import Result
+from bench.report import with_unit
 from tests.support.procs import ROOT
 
 DOCS = ROOT / "docs" / "img"
@@ -113,6 +114,8 @@ def hits(results: Result) -> list[Callable[[Axes], None]]:
         for s in ("http", "https")
     }
     panels = rate_panels(results, "hits", names, "hits/s, 32 connections")
+    cpu = by_row(results, "hits", "cpu_us", names)
+    panels += [bars("processor time of the proxy, µs a hit", cpu, log=True)] if cpu else []
     return panels + rate_panels(results, "tls", {"new connections": ""}, "new TLS connections/s")
 
 
@@ -152,10 +155,8 @@ def growing(results: Result) -> list[Callable[[Axes], None]]:
         panels.append(lines("look-up, µs", sizes, {n: [r["us"][n] for r in lookup] for n in names}))
     if scale:
         sizes = [row["size"] for row in scale]
-        panels.append(lines("start-up, s", sizes, {"start": [row["start_s"] for row in scale]}))
-        panels.append(
-            lines("anonymous memory, MiB", sizes, {"all processes": [r["memory_mib"] for r in scale]})
-        )
+        keys = [key for key in scale[0] if key != "size"]
+        panels += [lines(with_unit(key), sizes, {"": [row[key] for row in scale]}) for key in keys]
     return panels
 
 
@@ -164,11 +165,12 @@ def lines(title: str, sizes: Sequence[int], values: dict[str, list[float]]) -> C
         for name, row in values.items():
             axes.plot(sizes, row, marker="o", markersize=3, linewidth=1, label=name)
         axes.set_xscale("log")
-        axes.set_ylim(bottom=0)
+        axes.set_ylim(0, 1.15 * max(max(row) for row in values.values()))
         axes.set_xlabel("stored versions", fontsize=7)
         axes.tick_params(labelsize=7)
         axes.set_title(title, fontsize=9)
-        axes.legend(fontsize=6, frameon=False)
+        if len(values) > 1:
+            axes.legend(fontsize=6, frameon=False)
 
     return panel
 

@@ -30,8 +30,8 @@ def machine(info: Result) -> str:
     return f"{info['cores']} cores {info['cpu']}; {known}\n"
 
 
-RATE_NAMES = ("through", "per second", "× Squid", "p50 µs", "p99 µs", "proxy CPU µs")
-RATE_END = ("generator", "origin", "asked the origin", "failed")
+RATE_NAMES = ("through", "per second", "× Squid", "p50 µs", "p99 µs", "proxy CPU µs", "× Squid's")
+RATE_END = ("proxy", "generator", "origin", "asked the origin", "failed")
 
 
 def rates(rows: list[Result]) -> str:
@@ -46,26 +46,35 @@ def rates(rows: list[Result]) -> str:
 
 
 def rate(name: str, found: Result) -> tuple[str, ...]:
-    cpu = number(found["cpu_us"]) if name != "direct" else "–"
+    direct = name == "direct"
+    cpu = ("–", "–") if direct else (number(found["cpu_us"]), times(found["cpu_of_squid"]))
     speed = (number(found["per_second"]), times(found["of_squid"]))
     waits = (f"{found['p50_us']:.0f}", f"{found['p99_us']:.0f}")
-    shares = (f"{found['busy']:.2f}", f"{found['origin_busy']:.2f}")
-    return (name, *speed, *waits, cpu, *shares, f"{found['origin_requests']:,.0f}", str(found["failed"]))
+    asked = (f"{found['origin_requests']:,.0f}", str(found["failed"]))
+    return (name, *speed, *waits, *cpu, *shares(found, direct), *asked)
+
+
+def shares(found: Result, direct: bool) -> tuple[str, str, str]:
+    """Of a core: the proxy's of its own, generator's and origin's of the other."""
+    return (
+        "–" if direct else f"{found['proxy_busy']:.2f}",
+        f"{found['busy']:.2f}",
+        f"{found['origin_busy']:.2f}",
+    )
 
 
 def headroom(rows: list[Result]) -> str:
-    """In words: how much more the other core could have asked for than it did."""
-    spare: dict[str, list[float]] = {}
+    """In words: how much cheaper a request is for generator and origin than for the proxy, at least."""
+    cheaper: dict[str, list[float]] = {}
     for row in rows:
         for name, found in row["peers"].items():
-            if found["busy"]:
-                spare.setdefault(name, []).append(1 / (found["busy"] + found["origin_busy"]))
-    said = ", ".join(f"{name} {min(factors):.1f} ×" for name, factors in spare.items())
-    walls = [name for name, factors in spare.items() if min(factors) < 1.3]
-    word = f" It is (nearly) the wall beside {', '.join(walls)}: go by the CPU time." if walls else ""
-    return (
-        f"Generator and origin could have done at least this many times more than they did: {said}.{word}\n"
-    )
+            other = found["busy"] + found["origin_busy"]
+            if other and name != "direct":
+                cheaper.setdefault(name, []).append(found["proxy_busy"] / other)
+    said = ", ".join(f"{name} {min(factors):.1f} ×" for name, factors in cheaper.items())
+    walls = [name for name, factors in cheaper.items() if min(factors) < 1.2]
+    word = f" Where that is near 1 ({', '.join(walls)}), go by the CPU time." if walls else ""
+    return f"Generator and origin are faster than what they measure by at least: {said}.{word}\n"
 
 
 def misses(rows: list[Result]) -> str:
@@ -86,7 +95,7 @@ def capacity(row: Result, found: Result) -> str:
 
 def big(rows: list[Result]) -> str:
     names = ("1 GiB", "through", "MB/s", "× Squid", "first byte, ms", "anonymous memory, MiB")
-    end = ("proxy CPU s", "generator", "origin", "asked the origin", "failed")
+    end = ("proxy CPU s", "proxy", "generator", "origin", "asked the origin", "failed")
     cells = (
         (
             row["what"],
@@ -99,8 +108,7 @@ def big(rows: list[Result]) -> str:
                 if row["through"] == "direct"
                 else (f"{row['grown_mib']:+.0f}", f"{row['cpu_s']:.2f}")
             ),
-            f"{row['busy']:.2f}",
-            f"{row['origin_busy']:.2f}",
+            *shares(row, row["through"] == "direct"),
             f"{row['origin_requests']:.0f}",
             row["failed"],
         )
@@ -125,7 +133,8 @@ def upload(rows: list[Result]) -> str:
         for r in rows
     )
     names = ("upload of 1 GiB", "through", "MB/s", "× Squid", "anonymous memory, MiB", "failed")
-    return table(names, cells)
+    broken = sorted({row["through"] for row in rows if row["failed"]})
+    return table(names, cells) + (f"\nBroken off: {', '.join(broken)}.\n" if broken else "")
 
 
 def waits(rows: list[Result]) -> str:
@@ -151,8 +160,18 @@ def lookup(rows: list[Result]) -> str:
 
 
 def scale(rows: list[Result]) -> str:
-    cells = ((number(r["size"]), f"{r['start_s']:.2f}", f"{r['memory_mib']:.0f}") for r in rows)
-    return table(("stored versions", "start, s", "anonymous MiB"), cells)
+    keys = [key for key in rows[0] if key != "size"]
+    cells = ([number(row["size"]), *(f"{row[key]:,.2f}" for key in keys)] for row in rows)
+    return table(["stored versions", *map(with_unit, keys)], cells)
+
+
+def with_unit(key: str) -> str:
+    """A figure's name in words: `start_s` is "start, s"."""
+    name, _, unit = key.rpartition("_")
+    return f"{name.replace('_', ' ')}, {UNITS.get(unit, unit)}"
+
+
+UNITS = {"us": "µs", "mib": "MiB"}
 
 
 def client(rows: list[Result]) -> str:
@@ -195,7 +214,7 @@ SECTIONS: dict[str, tuple[str, Callable[[Any], str]]] = {
     "together": ("Fifty clients at once", waits),
     "parts": ("Where each microsecond of a hit goes", parts),
     "lookup": ("Look-up", lookup),
-    "scale": ("Start-up", scale),
+    "scale": ("Start-up, memory, eviction", scale),
     "client": ("A cached order, 1 KiB, create_request to last byte", client),
     "listing": ("The list of requests, pages of 100", listing),
 }

@@ -16,7 +16,7 @@ from bench.ground import Ground, Load
 from bench.peers import Peer
 
 WARM_S = 300.0
-FIGURES = ("per_second", "p50_us", "p99_us", "cpu_us", "busy", "origin_busy", "origin_requests")
+FIGURES = ("per_second", "p50_us", "p99_us", "cpu_us", "proxy_busy", "busy", "origin_busy", "origin_requests")
 NOT_FOR_MANY = "mitmdump"
 """Its dictionary does not mind how many there are, but filling it takes minutes."""
 
@@ -97,6 +97,7 @@ def median(runs: Sequence[Result], taken: dict[str, list[Result]]) -> Result:
         "error": next((run["error"] for run in runs if run["error"]), None),
         "of_squid": ratio(runs, taken.get("squid"), "per_second"),
         "p99_of_squid": ratio(runs, taken.get("squid"), "p99_us"),
+        "cpu_of_squid": ratio(runs, taken.get("squid"), "cpu_us"),
         "over_direct_us": difference(runs, taken.get("direct")),
     }
 

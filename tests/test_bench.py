@@ -13,7 +13,15 @@ from bench.ground import Ground, Load, ground
 from bench.parts import calls, part_of
 from bench.versus import median, rates
 
-FOUND = {"per_second": 10.0, "p50_us": 5, "p99_us": 9, "cpu_us": 3.0, "busy": 0.5, "origin_busy": 0.25}
+FOUND = {
+    "per_second": 10.0,
+    "p50_us": 5,
+    "p99_us": 9,
+    "cpu_us": 3.0,
+    "busy": 0.5,
+    "origin_busy": 0.25,
+    "proxy_busy": 1,
+}
 RUN = {**FOUND, "origin_requests": 0, "requests": 10, "failed": 0, "error": None}
 
 
@@ -36,7 +44,7 @@ def test_figures_replace_figures_and_leave_the_words() -> None:
     row = {"name": "http", "peers": {"buffy": median([RUN], {"squid": [{**RUN, "per_second": 4.0}]})}}
     filled = document.filled(page, {"hits": [row]})
     assert "old" not in filled and "kept" in filled and filled.startswith("words\n") and "more\n" in filled
-    assert "| http | buffy | 10 | 2.50 | 5 | 9 | 3 | 0.50 | 0.25 | 0 | 0 |" in filled
+    assert "| http | buffy | 10 | 2.50 | 5 | 9 | 3 | 1.00 | 1.00 | 0.50 | 0.25 | 0 | 0 |" in filled
     assert document.filled(filled, {"hits": [row]}) == filled
 
 

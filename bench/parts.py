@@ -2,20 +2,25 @@
 
 `perf` samples Buffy under load. A sample counts for the system call that it was in, else for the library that
 the processor was in: Python's interpreter with our code, OpenSSL, LMDB, uvloop, the C library. This share
-of the processor time of a hit is the part. `strace` counts system calls.
+of the processor time of a hit is the part. `strace` counts system calls; `py-spy` tells
+Python's functions apart.
 """
 
 from __future__ import annotations
 
+import math
+import os
 import re
+import shutil
 import signal
 import subprocess
+import sys
 import time
 from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 
-from bench.common import OUT, Result, family
+from bench.common import OUT, Result, cpu_s, family
 from bench.ground import Ground, Load, ground
 from bench.peers import Absent, Peer, program
 from bench.report import parts as markdown
@@ -24,6 +29,8 @@ from bench.versus import warm
 CONNECTIONS = 32
 ATTACH_S = 1.0
 SYSTEM_CALL = re.compile(r"\b__(?:x64|arm64|se)_sys_(\w+)")
+FUNCTION = re.compile(r"^(.*) \((?:.*/)?([^/]+):\d+\)$")
+WAITING = ("EpollSelector.select, selectors.py", "Writer._next_group, writer.py")
 LIBRARIES = (
     (r"libssl|libcrypto", "OpenSSL"),
     (r"_ssl\.", "Python's ssl module"),
@@ -62,12 +69,13 @@ def parts_of(found: Ground, peer: Peer, scheme: str, seconds: float) -> Result:
     run = beside(watch, samples, lambda: found.run(load, peer))
     follow = ["strace", "-f", "-c", "-o", str(counts), *(part for pid in pids for part in ("-p", pid))]
     slow = beside(follow, counts, lambda: found.run(load, peer))
-    shares = sampled(samples)
+    shares, functions = sampled(samples), python_functions(found, peer, load)
     return {
         "scheme": scheme,
         "cpu_us": run["cpu_us"],
         "per_second": run["per_second"],
         "us": {name: share * run["cpu_us"] for name, share in shares.items()},
+        "functions": {name: share * run["cpu_us"] for name, share in functions.items()},
         "calls": {
             name: number / max(1, slow["requests"]) for name, number in calls(counts.read_text()).items()
         },
@@ -105,6 +113,34 @@ def part_of(stack: str) -> str:
     if "kernel" in library:
         return "kernel: other calls"
     return next((name for pattern, name in LIBRARIES if re.search(pattern, library)), "other")
+
+
+def python_functions(found: Ground, peer: Peer, load: Load) -> dict[str, float]:
+    """The share of each Python function, with what it calls in C and in the kernel, largest first."""
+    spy = shutil.which("py-spy", path=f"{Path(sys.executable).parent}:{os.environ.get('PATH', '')}")
+    if spy is None:
+        print("  without functions: py-spy is not installed (pip install -e '.[bench]')", file=sys.stderr)
+        return {}
+    busiest = max(family(peer.pid), key=lambda pid: cpu_s([pid]))
+    stacks = found.generator.with_name("py-spy.txt")
+    command = [spy, "record", "-r", "499", "--function", "--nonblocking", "-f", "raw", "-p", str(busiest)]
+    beside(
+        [*command, "-d", str(math.ceil(load.seconds + 2)), "-o", str(stacks)],
+        stacks,
+        lambda: found.run(load, peer),
+    )
+    return functions_of(stacks.read_text())
+
+
+def functions_of(text: str) -> dict[str, float]:
+    """Lines of `outer;inner;innermost count`, each function with its file and line; none that wait."""
+    seen: Counter[str] = Counter()
+    for line in text.splitlines():
+        stack, _, count = line.rpartition(" ")
+        name = FUNCTION.sub(r"\1, \2", stack.rpartition(";")[2])
+        seen[name] += int(count) * (name not in WAITING)
+    total = sum(seen.values())
+    return {name: number / total for name, number in seen.most_common() if number}
 
 
 def calls(text: str) -> dict[str, int]:

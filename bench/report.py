@@ -188,15 +188,20 @@ def listing(rows: list[Result]) -> str:
 
 
 def parts(rows: list[Result]) -> str:
-    """Two tables: microseconds of a hit by part, and system calls."""
-    return (
-        f"{breakdown(rows, 'us', 'part of a hit', 'µs')}\n{breakdown(rows, 'calls', 'system call', 'a hit')}"
-    )
+    """Three tables: microseconds of a hit by part and by function, and system calls."""
+    tables = [breakdown(rows, "us", "part of a hit", "µs")]
+    if all(row["functions"] for row in rows):
+        tables.append(breakdown(rows, "functions", "function, with what it calls in C and the kernel", "µs"))
+    return "\n".join([*tables, breakdown(rows, "calls", "system call", "a hit")])
+
+
+MOST_PARTS = 15
 
 
 def breakdown(rows: list[Result], key: str, word: str, unit: str) -> str:
     largest = {name: max(row[key].get(name, 0.0) for row in rows) for row in rows for name in row[key]}
-    names = sorted((name for name, most in largest.items() if most >= 0.01), key=lambda name: -largest[name])
+    ordered = sorted(largest, key=lambda name: -largest[name])
+    names = [name for name in ordered[:MOST_PARTS] if largest[name] >= 0.01]
     cells = [[name, *(f"{row[key].get(name, 0.0):.2f}" for row in rows)] for name in names]
     cells.append(["all", *(f"{sum(row[key].values()):.2f}" for row in rows)])
     return table((word, *(f"{row['scheme']}, {unit}" for row in rows)), cells)

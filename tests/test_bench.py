@@ -10,7 +10,7 @@ import pytest
 
 from bench import claims, document, objects, report
 from bench.ground import Ground, Load, ground
-from bench.parts import calls, part_of
+from bench.parts import calls, functions_of, part_of
 from bench.versus import median, rates
 
 FOUND = {
@@ -108,6 +108,12 @@ def test_system_calls_are_read_from_the_table() -> None:
         "100.00    0.100000           5     20010        10 total\n"
     )
     assert calls(text) == {"sendto": 10000, "recvfrom": 10010}
+
+
+def test_functions_are_told_apart_by_the_innermost() -> None:
+    text = "run (a/base.py:12);Front.take (x/front.py:3) 30\nrun (a/base.py:12) 10\n"
+    text += "run (a/base.py:12);EpollSelector.select (selectors.py:400) 60\n"
+    assert functions_of(text) == {"Front.take, front.py": 0.75, "run, base.py": 0.25}
 
 
 @pytest.mark.slow

@@ -41,7 +41,7 @@ def big(ground: Ground, rounds: int) -> list[Result]:
 
 def transfer(ground: Ground, scheme: str, path: str, peer: Peer | None) -> Result:
     """One download. `origin_requests` 0 proves a hit."""
-    time.sleep(0.5)  # what the one before left to be written
+    os.sync()  # or what the one before left to be written would be written now
     size = 128 * MIB if path.startswith("/some/") else GIB
     with growth(peer.pid if peer else None) as grown:
         found = ground.run(Load(scheme, path, 1, 1, LIMIT_S, limit=1), peer)

@@ -151,7 +151,7 @@ def growing(results: Result) -> list[Callable[[Axes], None]]:
     lookup, scale = rows_of(results, "lookup"), rows_of(results, "scale")
     if lookup:
         sizes = [row["size"] for row in lookup]
-        names = [name for name in lookup[0]["us"] if "write" not in name]
+        names = [name for name in lookup[0]["us"] if not name.startswith("first")]
         panels.append(lines("look-up, µs", sizes, {n: [r["us"][n] for r in lookup] for n in names}))
     if scale:
         sizes = [row["size"] for row in scale]

@@ -227,11 +227,14 @@ SECTIONS: dict[str, tuple[str, Callable[[Any], str]]] = {
 
 
 def section(results: Result, key: str) -> str:
-    """The Markdown of one section, without its title; why not, if it could not be measured."""
+    """The Markdown of one section, without its title, or why there is none."""
     found = results[key]
     if isinstance(found, dict) and "absent" in found:
         return f"Not measured: {found['absent']}\n"
-    return SECTIONS[key][1](found)
+    try:
+        return SECTIONS[key][1](found)
+    except KeyError as missing:  # `--only` keeps what an earlier run wrote, maybe of an earlier version
+        return f"Not shown: figures of another version of the benchmark, without {missing}.\n"
 
 
 def markdown(results: Result) -> str:

@@ -55,6 +55,10 @@ def test_ratios_are_of_the_same_round() -> None:
     assert (found["of_squid"], found["over_direct_us"]) == (3, 10)
 
 
+def test_figures_of_another_version_say_so() -> None:
+    assert report.section({"late": [{"what": "first byte"}]}, "late").startswith("Not shown: ")
+
+
 def test_what_was_not_measured_says_so() -> None:
     assert report.section({"parts": {"absent": "no perf"}}, "parts") == "Not measured: no perf\n"
     assert claims.markdown({"parts": {"absent": "no perf"}}).count("not measured") == len(claims.CLAIMS)

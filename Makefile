@@ -11,7 +11,7 @@ TEST_ARGS ?= -n 2 --dist loadscope
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: run test lint bench bench-versus bench-scale conformance requests-suite clean
+.PHONY: run test lint bench bench-document conformance requests-suite clean
 
 run: $(STAMP)
 	$(BIN)/buffy serve $(ARGS)
@@ -24,15 +24,13 @@ lint: $(STAMP)
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
+# Beside squid, nginx and mitmdump, as far as they are installed; with plots if there is matplotlib.
 bench: $(STAMP)
-	$(BIN)/python -m bench.run
+	$(BIN)/python -m bench $(ARGS)
 
-# Beside squid, nginx and mitmdump, as far as they are installed.
-bench-versus: $(STAMP)
-	$(BIN)/python -m bench.versus $(ARGS)
-
-bench-scale: $(STAMP)
-	$(BIN)/python -m bench.scale $(ARGS)
+# Puts the figures of the last run into docs/benchmarks.md.
+bench-document: $(STAMP)
+	$(BIN)/python -m bench.document
 
 # requests' own tests, directly and through Buffy; wants a package index
 requests-suite: $(STAMP)

@@ -15,18 +15,16 @@ import sys
 import tempfile
 import time
 from pathlib import Path
-from typing import Any
 
+from bench.common import OUT, Result, machine
 from bench.old_pair import old_server
-from bench.report import number, table
-from bench.run import OUT, machine
+from bench.report import client as markdown
 from tests.support.answers import FRESH, fixed
 from tests.support.bodies import piece
 from tests.support.buffy import Buffy
 from tests.support.origin import Origin
 from tests.support.procs import ROOT, clean_env
 
-Result = dict[str, Any]
 WORKER = Path(__file__).with_name("client_worker.py")
 NAMES = {"new": "buffy_client", "old": "DZDBuffy 0.7.3"}
 PROCESSES = 8
@@ -100,14 +98,6 @@ def old_pair(old: str, url: str, seconds: float) -> list[Result]:
         ]
 
 
-def markdown(results: Result) -> str:
-    names = ("client", "one process: p50 ms", "p99 ms", "8 processes: orders/s", "p50 ms", "p99 ms")
-    keys = ("p50_ms", "p99_ms", "per_second", "busy_p50_ms", "busy_p99_ms")
-    cells = ([row["client"], *(number(row[key]) for key in keys)] for row in results["rows"])
-    note = "Against our server, but for the row that says otherwise.\n"
-    return f"## A cached order, 1 KiB, create_request to last byte\n\n{table(names, cells)}\n{note}"
-
-
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--quick", action="store_true", help="one second of each")
@@ -117,8 +107,8 @@ def main() -> None:
     rows = rows_of(1.0 if wanted.quick else 5.0, old_python(wanted.old))
     results = {"machine": machine(), "rows": rows}
     (OUT / "client.json").write_text(json.dumps(results, indent=1) + "\n")
-    (OUT / "client.md").write_text(markdown(results))
-    print(markdown(results))
+    (OUT / "client.md").write_text(markdown(rows))
+    print(markdown(rows))
 
 
 if __name__ == "__main__":

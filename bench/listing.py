@@ -10,7 +10,8 @@ import tempfile
 import time
 from pathlib import Path
 
-from bench.report import number, table
+from bench.common import Result
+from bench.report import listing as markdown
 from tests.control_api.kit import Api, open_store
 from tests.control_api.test_many import fill
 
@@ -28,30 +29,28 @@ def page_ms(api: Api, query: str) -> float:
     return statistics.median(times)
 
 
-def row(count: int) -> list[str]:
+def rows() -> list[Result]:
+    return [row(count) for count in SIZES]
+
+
+def row(count: int) -> Result:
     with tempfile.TemporaryDirectory() as directory:
         store = open_store(Path(directory))
         fill(store, count)
         api = Api(store, Path(directory))
         try:
             last = f"many{count - 101:06}"
-            queries = ("", "group_name=tenth", f"skip={count - 100}", f"after={last}")
-            return [f"{count:,}", *(number(page_ms(api, query)) for query in queries)]
+            queries = {
+                "first page": "",
+                "first page of a group": "group_name=tenth",
+                "last page by skip": f"skip={count - 100}",
+                "by after": f"after={last}",
+            }
+            return {"size": count, **{name: page_ms(api, query) for name, query in queries.items()}}
         finally:
             api.close()
             store.close()
 
 
-def main() -> None:
-    names = (
-        "requests",
-        "first page, ms",
-        "first page of a group, ms",
-        "last page by skip, ms",
-        "by after, ms",
-    )
-    print(f"## The list of requests, pages of 100\n\n{table(names, [row(count) for count in SIZES])}")
-
-
 if __name__ == "__main__":
-    main()
+    print(markdown(rows()))

@@ -1,117 +1,158 @@
-"""One large object, and one object that fifty want at once, side by side, with curl as the client."""
+"""One object at a time, side by side: 1 GiB, one that fifty want at once, one that is late, an upload."""
 
 from __future__ import annotations
 
+import os
 import statistics
 import subprocess
-import threading
+import sys
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
-from typing import Any
+from collections.abc import Callable, Sequence
+from pathlib import Path
 from uuid import uuid4
 
-from bench.peers import Peer, on_core
-from bench.report import number, table
+from bench.common import GIB, MIB, Result, growth, on_core
+from bench.ground import Ground, Load
+from bench.peers import Peer
+from bench.versus import name_of
 
-Result = dict[str, Any]
-GIB = 1 << 30
-LIMIT_S = 120
+LIMIT_S = 120.0
 CROWD = 50
+BUFFERS = "mitmdump"
+"""It holds bodies in memory whole: 1 GiB takes minutes and gigabytes, so it gets 128 MiB, once."""
+Once = Callable[[Peer | None], list[Result]]
 
 
-def curl(peer: Peer | None, scheme: str, path: str, origin: dict[str, str]) -> list[str]:
-    """A command that prints the status, the seconds to the first byte and to the last, and the size."""
-    port = (peer.ports if peer and peer.ports else origin)[scheme]
-    forward = peer is not None and peer.ports is None
-    via = ["--proxy", f"http://127.0.0.1:{peer.port}"] if peer and forward else ["--noproxy", "*"]
-    shown = "%{http_code} %{time_starttransfer} %{time_total} %{size_download}\n"
-    fixed = ["curl", "-s", "-k", "-m", str(LIMIT_S), "-o", "/dev/null", "-w", shown]
-    return [*fixed, *via, f"{scheme}://127.0.0.1:{port}{path}"]
+def big(ground: Ground, rounds: int) -> list[Result]:
+    """1 GiB direct, and as a miss and then a hit through each peer."""
+
+    def once(scheme: str) -> Once:
+        def run(peer: Peer | None) -> list[Result]:
+            path = f"/{'some' if name_of(peer) == BUFFERS else 'big'}/{uuid4().hex}"
+            kinds = ("miss", "hit") if peer else ("direct",)
+            return [{"what": f"{scheme}, {kind}", **transfer(ground, scheme, path, peer)} for kind in kinds]
+
+        return run
+
+    return [
+        row for scheme in ("http", "https") for row in in_turns(ground, once(scheme), rounds, direct=True)
+    ]
 
 
-@contextmanager
-def growth(peer: Peer | None) -> Iterator[list[int]]:
-    """The most by which anonymous memory grew, in bytes; sampled 20 times a second."""
-    grown, stop = [0], threading.Event()
-    before = peer.memory() if peer else 0
-
-    def watch() -> None:
-        while peer and not stop.wait(0.05):
-            grown[0] = max(grown[0], peer.memory() - before)
-
-    watcher = threading.Thread(target=watch)
-    watcher.start()
-    try:
-        yield grown
-    finally:
-        stop.set()
-        watcher.join()
-
-
-def transfer(peer: Peer | None, scheme: str, path: str, origin: dict[str, str]) -> Result:
-    with growth(peer) as grown, on_core(1):
-        done = subprocess.run(curl(peer, scheme, path, origin), capture_output=True, text=True)
-    _status, first_s, total_s, size = done.stdout.split()
-    whole = done.returncode == 0 and int(size) == GIB
-    speed = GIB / float(total_s) / 1e6 if whole else 0.0
+def transfer(ground: Ground, scheme: str, path: str, peer: Peer | None) -> Result:
+    """One download. `origin_requests` 0 proves a hit."""
+    os.sync()  # or what the one before left to be written would be written now
+    size = 128 * MIB if path.startswith("/some/") else GIB
+    with growth(peer.pid if peer else None) as grown:
+        found = ground.run(Load(scheme, path, 1, 1, LIMIT_S, limit=1), peer)
+    whole = found["bytes"] == size
     return {
-        "value": speed,
-        "first_ms": float(first_s) * 1000,
-        "mib": grown[0] / 2**20,
+        "mb_per_s": found["bytes"] / found["seconds"] / 1e6 if whole else 0.0,
+        "first_ms": found["first_us"] / 1000,
+        "grown_mib": grown[0] / MIB,
+        "proxy_busy": found["proxy_busy"],
+        "busy": found["busy"],
+        "origin_busy": found["origin_busy"],
+        "cpu_s": found["cpu_us"] / 1e6,
+        "origin_requests": found["origin_requests"],
         "failed": int(not whole),
     }
 
 
-def big(peers: list[Peer], origin: dict[str, str], rounds: int) -> list[Result]:
-    """1 GiB: a miss and then a hit through each peer, in turn; MB/s."""
-    taken: dict[tuple[str, str], list[Result]] = {}
-    for scheme in ("http", "https"):
-        for _ in range(rounds):
-            for peer in (None, *peers):
-                path = f"/big/{uuid4().hex}"
-                for kind in ("miss", "hit") if peer else ("direct",):
-                    key = (
-                        f"1 GiB {kind if peer else 'direct'}, {scheme}, MB/s",
-                        peer.name if peer else "direct",
-                    )
-                    taken.setdefault(key, []).append(transfer(peer, scheme, path, origin))
-                    time.sleep(0.2)
-    return [merged(*key, results) for key, results in taken.items()]
+def crowd(ground: Ground, rounds: int) -> list[Result]:
+    """Fifty clients ask at once for 1 MiB that nobody has; its second half comes 0.2 s after the first."""
+
+    def once(peer: Peer | None) -> list[Result]:
+        load = Load("http", f"/slow/{uuid4().hex}/", 1, CROWD, LIMIT_S, limit=CROWD)
+        return [{"what": f"{CROWD} at once", **waited(ground, load, peer)}]
+
+    return in_turns(ground, once, rounds)
 
 
-def crowd(peer: Peer, origin: dict[str, str]) -> Result:
-    command = curl(peer, "http", f"/small/{uuid4().hex}", origin)
-    with growth(peer) as grown, on_core(1):
+def late(ground: Ground, rounds: int) -> list[Result]:
+    """The first byte of an answer whose end comes a second later."""
+
+    def once(peer: Peer | None) -> list[Result]:
+        load = Load("http", f"/late/{uuid4().hex}/", 1, 1, LIMIT_S, limit=1)
+        return [{"what": "first byte", **waited(ground, load, peer)}]
+
+    return in_turns(ground, once, rounds, direct=True)
+
+
+def waited(ground: Ground, load: Load, peer: Peer | None) -> Result:
+    found = ground.run(load, peer)
+    return {
+        "all_ms": found["seconds"] * 1000,
+        "first_ms": found["first_us"] / 1000,
+        "origin_requests": found["origin_requests"],
+        "failed": max(0, load.limit - found["requests"]) + found["failed"],
+    }
+
+
+def upload(ground: Ground, rounds: int) -> list[Result]:
+    """1 GiB from a sparse file to the origin; curl is the client."""
+    file = ground.generator.with_name("upload")
+    with file.open("wb") as made:
+        made.truncate(GIB)
+
+    def once(scheme: str) -> Once:
+        def run(peer: Peer | None) -> list[Result]:
+            return [{"what": scheme, **sent(ground, scheme, file, peer)}]
+
+        return run
+
+    skip = (BUFFERS,)
+    return [
+        row for s in ("http", "https") for row in in_turns(ground, once(s), rounds, direct=True, skip=skip)
+    ]
+
+
+def sent(ground: Ground, scheme: str, file: Path, peer: Peer | None) -> Result:
+    via = ["--proxy", f"http://127.0.0.1:{peer.port}"] if peer and peer.ports is None else ["--noproxy", "*"]
+    command = ["curl", "-s", "-f", "-k", "-m", str(LIMIT_S), "-o", os.devnull, *via, "-T", str(file)]
+    url = f"{scheme}://127.0.0.1:{ground.port(scheme, peer)}/upload"
+    with growth(peer.pid if peer else None) as grown, on_core(1):
         began = time.monotonic()
-        pipe = subprocess.PIPE
-        running = [subprocess.Popen(command, stdout=pipe, text=True) for _ in range(CROWD)]
-        answers = [process.communicate()[0].split() for process in running]
+        done = subprocess.run([*command, url])
         took = time.monotonic() - began
-    good = [answer for answer in answers if answer[:1] == ["200"]]
-    first = statistics.median(float(answer[1]) for answer in good) * 1000 if good else 0.0
-    return {"value": took * 1000, "first_ms": first, "mib": grown[0] / 2**20, "failed": CROWD - len(good)}
+    good = done.returncode == 0
+    return {
+        "mb_per_s": GIB / took / 1e6 if good else 0.0,
+        "grown_mib": grown[0] / MIB,
+        "failed": int(not good),
+    }
 
 
-def together(peers: list[Peer], origin: dict[str, str], rounds: int) -> list[Result]:
-    """Fifty clients ask at once for one object that nobody has; ms until all have it, curl's start too."""
-    taken: dict[str, list[Result]] = {peer.name: [] for peer in peers}
-    for _ in range(rounds):
-        for peer in peers:
-            taken[peer.name].append(crowd(peer, origin))
-    return [merged(f"{CROWD} at once, ms", name, results) for name, results in taken.items()]
+def in_turns(
+    ground: Ground, once: Once, rounds: int, direct: bool = False, skip: Sequence[str] = ()
+) -> list[Result]:
+    """Runs `once` through all peers in each round; one row for each thing and peer, sorted by thing."""
+    peers: list[Peer | None] = [*([None] if direct else []), *(p for p in ground.peers if p.name not in skip)]
+    taken: dict[tuple[str, str], list[Result]] = {}
+    for number in range(rounds):
+        for peer in peers if number % 2 == 0 else reversed(peers):
+            if name_of(peer) == BUFFERS and number > 0:
+                continue
+            for found in once(peer):
+                print(f"  {found['what']}: {name_of(peer)}", file=sys.stderr, flush=True)
+                taken.setdefault((found.pop("what"), name_of(peer)), []).append(found)
+    things = list(dict.fromkeys(what for what, _ in taken))
+    return [
+        {"what": what, "through": name, **merged(runs, taken.get((what, "squid")))}
+        for thing in things
+        for (what, name), runs in taken.items()
+        if what == thing
+    ]
 
 
-def merged(what: str, name: str, results: list[Result]) -> Result:
-    middle = {key: statistics.median(result[key] for result in results) for key in ("value", "first_ms")}
-    failed = sum(result["failed"] for result in results)
-    return {"what": what, "through": name, **middle, "mib": max(r["mib"] for r in results), "failed": failed}
-
-
-def object_rows(rows: list[Result]) -> str:
-    names = ("what", "through", "figure", "first byte, ms", "memory growth, MiB", "failed")
-    cells = (
-        (r["what"], r["through"], number(r["value"]), f"{r['first_ms']:.1f}", f"{r['mib']:.0f}", r["failed"])
-        for r in rows
-    )
-    return table(names, cells)
+def merged(runs: Sequence[Result], squid: Sequence[Result] | None) -> Result:
+    """Medians; of memory and requests at the origin the most."""
+    worst = ("grown_mib", "origin_requests")
+    found = {
+        name: (max if name in worst else statistics.median)(run[name] for run in runs)
+        for name in runs[0]
+        if name != "failed"
+    }
+    pairs = [(a, b) for a, b in zip(runs, squid or (), strict=False) if b.get("mb_per_s")]
+    ratio = statistics.median(a["mb_per_s"] / b["mb_per_s"] for a, b in pairs) if pairs else None
+    return {**found, "failed": sum(run["failed"] for run in runs), "of_squid": ratio}

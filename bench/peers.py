@@ -12,13 +12,13 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
+from bench.common import cpu_s, family
 from tests.support.buffy import Buffy
-from tests.support.procs import clean_env
+from tests.support.procs import clean_env, free_port
 
 CERTGEN = Path("/usr/lib/squid/security_file_certgen")
 START_S = 30.0
@@ -38,26 +38,9 @@ class Peer:
     stop: Callable[[], None]
     pid: int
 
-    def memory(self) -> int:
-        """Anonymous memory of the process and all below it, in bytes."""
-        return sum(anonymous(pid) for pid in family(self.pid))
-
-
-def family(pid: int) -> list[int]:
-    try:
-        tasks = list(Path(f"/proc/{pid}/task").iterdir())
-        below = [int(child) for task in tasks for child in (task / "children").read_text().split()]
-    except OSError:
-        return []
-    return [pid, *(one for child in below for one in family(child))]
-
-
-def anonymous(pid: int) -> int:
-    try:
-        lines = Path(f"/proc/{pid}/status").read_text().splitlines()
-    except OSError:
-        return 0
-    return sum(int(line.split()[1]) * 1024 for line in lines if line.startswith("RssAnon:"))
+    def cpu_s(self) -> float:
+        """Processor time in seconds of the process and all below it."""
+        return cpu_s(family(self.pid))
 
 
 @dataclass(frozen=True)
@@ -66,24 +49,6 @@ class Place:
 
     directory: Path
     origin: dict[str, str]
-
-
-@contextmanager
-def on_core(core: int) -> Iterator[None]:
-    """Children started inside inherit this core; a no-op on a machine with one."""
-    before = os.sched_getaffinity(0)
-    cores = sorted(before)
-    os.sched_setaffinity(0, {cores[core % len(cores)]})
-    try:
-        yield
-    finally:
-        os.sched_setaffinity(0, before)
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 def program(name: str, package: str) -> str:
@@ -151,11 +116,15 @@ def squid(place: Place) -> Peer:
         "ssl_bump bump all\nsslproxy_cert_error allow all\ntls_outgoing_options flags=DONT_VERIFY_PEER\n"
         "http_access allow all\naccess_log none\ncache_store_log none\nshutdown_lifetime 0 seconds\n"
         f"cache_log {home / 'cache.log'}\npid_filename {home / 'squid.pid'}\ncoredump_dir {home}\n"
-        "cache_mem 1024 MB\nmaximum_object_size_in_memory 2 MB\n"
+        "cache_mem 4096 MB\nmaximum_object_size_in_memory 2 MB\n"
+        "maximum_object_size 2048 MB\ncollapsed_forwarding on\n"
+        # Small objects stay in memory, which is what makes squid fast; large ones need a disk.
+        f"cache_dir aufs {home / 'cache'} 16384 16 256 min-size={2 << 20}\n"
     )
     if os.getuid() == 0:  # squid gives root up and then wants to read and write here
         for path in (home, *home.rglob("*")):
             shutil.chown(path, "proxy", "proxy")
+    subprocess.run([binary, "-N", "-z", "-f", str(config)], capture_output=True, timeout=60)
     return Peer("squid", port, None, *start([binary, "-N", "-f", str(config)], port, home / "log"))
 
 
@@ -163,7 +132,8 @@ def nginx(place: Place) -> Peer:
     binary, home = program("nginx", "nginx"), place.directory
     plain, tls, pem = free_port(), free_port(), certificate(home)
     shared = (
-        "proxy_cache c; proxy_http_version 1.1; proxy_set_header Connection ''; keepalive_requests 100000000;"
+        "proxy_cache c; proxy_cache_lock on; client_max_body_size 0; proxy_request_buffering off; "
+        "proxy_http_version 1.1; proxy_set_header Connection ''; keepalive_requests 100000000;"
     )
     blocks = "".join(
         f"upstream {scheme}_origin {{ server 127.0.0.1:{place.origin[scheme]}; keepalive 64; }}\n"
@@ -175,8 +145,9 @@ def nginx(place: Place) -> Peer:
     config.write_text(
         f"daemon off; worker_processes 1; pid {home}/pid; error_log {home}/error warn;\n"
         f"{'user root;' if os.getuid() == 0 else ''}\nevents {{ worker_connections 1024; }}\n"
-        f"http {{ access_log off; proxy_cache_path {home}/cache levels=1:2 keys_zone=c:128m max_size=8g;\n"
-        f"ssl_certificate {pem}; ssl_certificate_key {pem}; {shared}\n{blocks}}}\n"
+        f"http {{ access_log off; proxy_cache_path {home}/cache levels=1:2 keys_zone=c:128m max_size=32g;\n"
+        f"ssl_protocols TLSv1.2 TLSv1.3; ssl_certificate {pem}; ssl_certificate_key {pem};\n"
+        f"{shared}\n{blocks}}}\n"
     )
     running = start([binary, "-c", str(config), "-p", str(home)], plain, home / "log")
     return Peer("nginx", plain, {"http": str(plain), "https": str(tls)}, *running)

@@ -12,16 +12,16 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
 import statistics
-import subprocess
 import tempfile
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
+from bench.common import on_core
+from bench.ground import Ground, Load, origin_process
+from bench.peers import Peer, Place, buffy
 from bench.report import number, table
-from bench.run import Bench
-from tests.support.buffy import Buffy
 
 HEAD = "from dataclasses import dataclass\nfrom buffy_proxy import *\n@hookimpl\n"
 SIX = {
@@ -37,54 +37,37 @@ HOT = {
     "@hookimpl\ndef select_version(default):\n    return None\n"
     "@hookimpl\ndef reuse(default):\n    return None\n",
 }
-KINDS = {"none": {}, "six": SIX, "hot": HOT}
-TICK = os.sysconf("SC_CLK_TCK")
+KINDS: dict[str, dict[str, str]] = {"none": {}, "six": SIX, "hot": HOT}
 
 
-def start(directory: Path, plugins: dict[str, str]) -> Buffy:
-    (directory / "plugins").mkdir(parents=True)
-    for name, source in plugins.items():
-        (directory / "plugins" / f"{name}.py").write_text(HEAD + source)
-    env = {"SSL_CERT_FILE": str(directory.parent / "origin-ca.pem")}
-    return Buffy(directory, 'log_level = "warning"\n', env).start()
+def start(kind: str, directory: Path, origin: dict[str, str]) -> Peer:
+    home = directory / kind
+    (home / "plugins").mkdir(parents=True)
+    for name, source in KINDS[kind].items():
+        (home / "plugins" / f"{name}.py").write_text(HEAD + source)
+    with on_core(0):
+        return buffy(Place(home, origin))
 
 
-def cpu_s(server: Buffy) -> float:
-    """CPU seconds of all its processes."""
-    fields = [Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split() for pid in server.pids()]
-    return sum(int(field[11]) + int(field[12]) for field in fields) / TICK
-
-
-def measure(bench: Bench, server: Buffy, connections: int) -> dict[str, float]:
-    host, port = server.proxy
-    before = cpu_s(server)
-    numbers = ["/small/", 0, 1000, connections, bench.seconds]
-    command = [bench.load, host, port, "http", "127.0.0.1", bench.ports["http"], *numbers]
-    done = subprocess.run([str(part) for part in command], capture_output=True, text=True, check=True)
-    result = json.loads(done.stdout)
-    return {
-        "per_second": result["per_second"],
-        "cpu_us": (cpu_s(server) - before) / max(1, result["requests"]) * 1e6,
-    }
+def measure(ground: Ground, peer: Peer, load: Load) -> dict[str, float]:
+    found = ground.run(load, peer)
+    return {name: found[name] for name in ("per_second", "cpu_us")}
 
 
 def run(rounds: int, seconds: float) -> dict[str, Any]:
-    with tempfile.TemporaryDirectory() as folder:
-        bench = Bench(Path(folder), seconds, 1)
-        bench.server.discard()
-        servers = {kind: start(Path(folder) / kind, plugins) for kind, plugins in KINDS.items()}
-        try:
-            for server in servers.values():
-                measure(bench, server, 8)  # stores, and warms up
-            taken: list[dict[str, dict[str, float]]] = []
-            for number_ in range(rounds):
-                order = list(servers) if number_ % 2 == 0 else list(servers)[::-1]
-                taken.append({kind: measure(bench, servers[kind], 32) for kind in order})
-        finally:
-            for server in servers.values():
-                server.discard()
-            bench.origin.kill()
-            bench.origin.wait()
+    with ExitStack() as stack:
+        directory = Path(stack.enter_context(tempfile.TemporaryDirectory()))
+        origin = stack.enter_context(origin_process(directory))
+        peers = {kind: start(kind, directory, origin) for kind in KINDS}
+        for peer in peers.values():
+            stack.callback(peer.stop)
+        ground, load = Ground(directory, origin, []), Load("http", "/small/", 1000, 32, seconds)
+        for peer in peers.values():
+            measure(ground, peer, load)  # stores, and warms up
+        taken: list[dict[str, dict[str, float]]] = []
+        for number_ in range(rounds):
+            order = list(peers) if number_ % 2 == 0 else list(peers)[::-1]
+            taken.append({kind: measure(ground, peers[kind], load) for kind in order})
     return {kind: summary(taken, kind) for kind in KINDS}
 
 

@@ -13,9 +13,9 @@ import time
 from pathlib import Path
 from typing import Any
 
+from bench.common import OUT, machine
 from bench.lookup import grow
 from bench.report import number, table
-from bench.run import OUT, machine
 from buffy_proxy.store.index import LmdbStore
 from tests.support.buffy import Buffy
 

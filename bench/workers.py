@@ -10,30 +10,20 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
 import statistics
 import subprocess
 import tempfile
 from contextlib import ExitStack
 from pathlib import Path
-from typing import Any
 
+from bench.common import OUT, Result, cpu_s, machine
+from bench.ground import compile_load, origin_process
 from bench.report import machine as machine_line
 from bench.report import number, table
-from bench.run import OUT, compile_load, machine
-from bench.versus import origin_process
 from tests.support.buffy import Buffy
 from tests.support.workers import workers
 
-Result = dict[str, Any]
 URLS = 1000
-TICKS = os.sysconf("SC_CLK_TCK")
-
-
-def cpu_s(pids: list[int]) -> float:
-    """User and system time of these processes so far."""
-    fields = (Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split() for pid in pids)
-    return sum(int(field[11]) + int(field[12]) for field in fields) / TICKS
 
 
 class Case:

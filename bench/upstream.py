@@ -2,8 +2,8 @@
 
 An nginx that speaks both, behind a relay that makes its bytes arrive HALF_RTT_S later each way, and as a
 client httpx, which speaks both too: the same requests over a pool of HTTP/1.1 connections, as Buffy keeps
-one, and over one HTTP/2 connection. *Cold* begins without a connection, *warm* with those of the cold run. Seconds,
-medians over the rounds. nginx shapes nothing: bandwidth is not what this is about.
+one, and over one HTTP/2 connection. *Cold* begins without a connection, *warm* with those of the cold run.
+Seconds, medians over the rounds. nginx shapes nothing: bandwidth is not what this is about.
 """
 
 from __future__ import annotations

@@ -28,9 +28,9 @@ from bench.versus import warm
 
 CONNECTIONS = 32
 ATTACH_S = 1.0
-SYSTEM_CALL = re.compile(r"\b__(?:x64|arm64|se)_sys_(\w+)")
+SYSTEM_CALL = re.compile(r"\b(?:ksys_|__(?:x64|arm64|se)_sys_)(\w+)")
 FUNCTION = re.compile(r"^(.*) \((?:.*/)?([^/]+):\d+\)$")
-WAITING = ("EpollSelector.select, selectors.py", "Writer._next_group, writer.py")
+WAITING = ("EpollSelector.select, selectors.py", "Runner.run, runners.py", "Writer._next_group, writer.py")
 LIBRARIES = (
     (r"libssl|libcrypto", "OpenSSL"),
     (r"_ssl\.", "Python's ssl module"),

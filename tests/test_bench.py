@@ -86,6 +86,7 @@ def test_verdicts(claim: claims.Claim, found: float, verdict: str) -> None:
             "  ffff tcp_sendmsg ([kernel.kallsyms])\n  ffff __x64_sys_sendto ([kernel.kallsyms])\n",
             "kernel: send",
         ),
+        ("  ffff vfs_read ([kernel.kallsyms])\n  ffff ksys_read ([kernel.kallsyms])\n", "kernel: receive"),
         (
             "  ffff asm_sysvec ([kernel.kallsyms])\n  55 [unknown] (/x/bin/python3.13)\n",
             "kernel: other calls",

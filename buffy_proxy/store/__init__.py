@@ -97,7 +97,8 @@ class BodyWriter(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Look:
-    """All that a decision about one resource needs, of one moment. `stamp`: see `Store.peek`."""
+    """All that a decision about one resource needs, of one moment. `resource` is there only if it has a
+    policy of its own. `stamp`: see `Store.peek`."""
 
     versions: Sequence[Version] = ()
     error: Version | None = None
@@ -119,7 +120,7 @@ class Store(Protocol):
     def resource(self, resource_id: str) -> Resource | None: ...
 
     def look(self, resource_id: str) -> Look:
-        """The versions, the error response, the resource and its stamp; NOTHING without content."""
+        """The versions, the error response, the policy's resource and the stamp; NOTHING without content."""
 
     def versions(self, resource_id: str) -> Sequence[Version]:
         """All versions of all variants, newest first (by name); () when there are none."""

@@ -116,6 +116,12 @@ class Index:
         with self.env.begin(write=True, db=self.db.meta) as txn:
             txn.put(b"format", _FORMAT.pack(INDEX_FORMAT))
 
+    def uses_more_than(self, txn: Any, pages: float) -> bool:
+        """Whether more than so many pages hold data. Far below, the length of the file says so at once."""
+        if self.env.info()["last_pgno"] < pages / 2:
+            return False
+        return self.pages_used(txn) > pages
+
     def pages_used(self, txn: Any) -> int:
         """Pages that hold data (a dozen counters in LMDB's own records, no walk)."""
         stats = [txn.stat(getattr(self.db, f.name)) for f in fields(Databases)]

@@ -31,7 +31,14 @@ from buffy_proxy.store import (
 from buffy_proxy.store.bodies import INLINE_LIMIT, BodyFiles, MemoryReader, Spool
 from buffy_proxy.store.env import TOTALS, Index, open_index
 from buffy_proxy.store.evict import LOW_MARK, Collection, Evicted
-from buffy_proxy.store.records import STAMP_SIZE, decode_resource, decode_version, key_time, stamp_at
+from buffy_proxy.store.records import (
+    STAMP_SIZE,
+    decode_resource,
+    decode_version,
+    has_policy,
+    key_time,
+    stamp_at,
+)
 from buffy_proxy.store.tx import SEQ, Tx, document_key, group_prefix, id_key, read_versions, version_key
 from buffy_proxy.store.writer import Again, Operation, Trouble, Writer
 
@@ -226,7 +233,9 @@ class LmdbStore:
         return Look(
             versions,
             None if error is None else decode_version(resource_id, "", error),
-            None if record is None else decode_resource(resource_id, record).resource,
+            None
+            if record is None or not has_policy(record)
+            else decode_resource(resource_id, record).resource,
             None if stamps is None else stamps[at : at + STAMP_SIZE],
         )
 
@@ -374,10 +383,10 @@ class LmdbStore:
     def _over(self, index: Index) -> bool:
         with index.env.begin() as txn:
             size = TOTALS.unpack(txn.get(b"totals", db=index.db.meta))[3]
-            pages = index.pages_used(txn)
+            crowded = index.uses_more_than(txn, index.page_limit * LOW_MARK)
             with txn.cursor(index.db.trash) as cursor:
                 trash = cursor.first() and key_time(cursor.key()) <= time.time() - GRACE_S
-        return bool(trash) or size > self._max_size or pages > index.page_limit * LOW_MARK
+        return bool(trash) or size > self._max_size or crowded
 
     def _collected(self) -> None:
         self._collecting = False

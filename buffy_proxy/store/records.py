@@ -162,6 +162,14 @@ def encode_resource(entry: Entry) -> bytes:
     return b"".join((head, *sections))
 
 
+def has_policy(record: bytes) -> bool:
+    """Whether a resource's record holds a policy. Raises RecordError."""
+    try:
+        return bool(_RESOURCE.unpack_from(record)[10])
+    except struct.error as error:
+        raise RecordError("a resource's record is too short") from error
+
+
 def decode_resource(resource_id: str, record: bytes) -> Entry:
     """Raises RecordError."""
     try:

@@ -111,7 +111,7 @@ class Tx:
 
     def require_room(self) -> None:
         """Additions leave a reserve of pages: without free pages nothing could be deleted. Raises MapFull."""
-        if self.index.pages_used(self.txn) > self.index.page_limit:
+        if self.index.uses_more_than(self.txn, self.index.page_limit):
             raise MapFull("the index is full: raise map_size, or delete versions and run `buffy store gc`")
 
     # -- resources ------------------------------------------------------------------------------------------

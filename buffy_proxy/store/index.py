@@ -35,7 +35,6 @@ from buffy_proxy.store.records import (
     STAMP_SIZE,
     decode_resource,
     decode_version,
-    has_policy,
     key_time,
     stamp_at,
 )
@@ -227,15 +226,14 @@ class LmdbStore:
             error = txn.get(rid, db=db.errors)
             if not versions and error is None:
                 return NOTHING
-            record = txn.get(rid, db=db.resources)
+            ordered = txn.get(rid, db=db.ordered) is not None
+            record = txn.get(rid, db=db.resources) if ordered else None
             stamps = txn.get(b"stamps", db=db.meta)
         at = stamp_at(rid)
         return Look(
             versions,
             None if error is None else decode_version(resource_id, "", error),
-            None
-            if record is None or not has_policy(record)
-            else decode_resource(resource_id, record).resource,
+            None if record is None else decode_resource(resource_id, record).resource,
             None if stamps is None else stamps[at : at + STAMP_SIZE],
         )
 

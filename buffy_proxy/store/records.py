@@ -163,11 +163,8 @@ def encode_resource(entry: Entry) -> bytes:
 
 
 def has_policy(record: bytes) -> bool:
-    """Whether a resource's record holds a policy. Raises RecordError."""
-    try:
-        return bool(_RESOURCE.unpack_from(record)[10])
-    except struct.error as error:
-        raise RecordError("a resource's record is too short") from error
+    """Whether a resource's record holds a policy; one that is too short does not."""
+    return len(record) >= _RESOURCE.size and _RESOURCE.unpack_from(record)[10] > 0
 
 
 def decode_resource(resource_id: str, record: bytes) -> Entry:

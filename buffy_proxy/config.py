@@ -9,10 +9,10 @@ import functools
 import ipaddress
 import os
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
 from buffy_proxy import literals, presence, rulebook, settings
@@ -22,6 +22,10 @@ from buffy_proxy.core.strategies import Http
 from buffy_proxy.errors import ConfigError
 from buffy_proxy.plugins import PluginOptions, Plugins, load_plugins
 from buffy_proxy.rulebook import Rule
+
+if TYPE_CHECKING:
+    from buffy_proxy.core.model import CacheKey, Version
+    from buffy_proxy.store import Store
 
 __all__ = [
     "Address",
@@ -33,6 +37,7 @@ __all__ = [
     "check_exposure",
     "dump",
     "load",
+    "open_store",
     "policy_for",
 ]
 
@@ -130,6 +135,15 @@ class Config:
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "fallback", Policy(strategy=self.http, retention=self.retention))
+
+
+def open_store(config: Config, on_evicted: Callable[[CacheKey, Version], object] | None = None) -> Store:
+    """The store that a configuration names; see `store.open_store`."""
+    from buffy_proxy import store
+
+    return store.open_store(
+        config.data_dir, max_size=config.max_size, map_size=config.map_size, on_evicted=on_evicted
+    )
 
 
 def policy_for(config: Config, method: str, url: str) -> Policy:

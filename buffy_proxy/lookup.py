@@ -59,7 +59,7 @@ def look_up(store: Store, config: Config, request: Request) -> Looked:
     policy = policy_for(config, request.method, request.url)
     key = config.plugins.cache_key(request, policy, store.secret)
     look = store.look(key.id)
-    if look.resource is not None and look.resource.policy is not None and look.versions:
+    if look.resource is not None and look.versions:
         policy = policy_of(config, request, look.resource)
     return Looked(request, key, policy, look.versions, look.error, config.plugins, look.stamp)
 

@@ -26,13 +26,12 @@ from pathlib import Path
 from types import FrameType
 
 from buffy_proxy import __version__, peers, presence, trust
-from buffy_proxy.config import Address, Config, check_exposure
+from buffy_proxy.config import Address, Config, check_exposure, open_store
 from buffy_proxy.errors import ConfigError, StoreError
 from buffy_proxy.flight_table import FlightTable, make_table
 from buffy_proxy.literals import address_text
 from buffy_proxy.logs import configure_logging
 from buffy_proxy.settings import default_data_dir
-from buffy_proxy.store import open_store
 from buffy_proxy.worker import Job
 
 log = logging.getLogger("buffy.server")
@@ -240,7 +239,7 @@ def _make_data_dir(data_dir: Path) -> None:
 
 def _tidy_store(config: Config) -> None:
     """Makes the store if there is none, and removes what a killed server left behind."""
-    store = open_store(config.data_dir, max_size=config.max_size, map_size=config.map_size)
+    store = open_store(config)
     try:
         store.gc(time.time()).result(timeout=60)
     except (StoreError, TimeoutError) as error:

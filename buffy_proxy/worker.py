@@ -21,7 +21,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from buffy_proxy.config import Address, Config
+from buffy_proxy.config import Address, Config, open_store
 from buffy_proxy.literals import address_text
 from buffy_proxy.logs import configure_logging
 from buffy_proxy.presence import reachable
@@ -172,10 +172,8 @@ async def _proxy(job: Job, sock: socket.socket) -> None:
 
 
 def _open(config: Config) -> Store:
-    from buffy_proxy.store import open_store
-
     tell = functools.partial(_tell_evicted, config.plugins.events)
-    return open_store(config.data_dir, max_size=config.max_size, map_size=config.map_size, on_evicted=tell)
+    return open_store(config, tell)
 
 
 def _tell_evicted(events: Events, key: CacheKey, version: Version) -> None:

@@ -8,16 +8,22 @@ from __future__ import annotations
 import math
 import re
 import sys
+from collections.abc import Iterable, Iterator
+from concurrent.futures import Future
+from dataclasses import dataclass, field
+from itertools import islice
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, TypeVar
 
 import typer
 
 from buffy_proxy.cli import talk
 
 if TYPE_CHECKING:
-    from buffy_proxy.cli.library import Library, Stored
-    from buffy_proxy.core.model import Version
+    from buffy_proxy.cli.library import Stored
+
+T = TypeVar("T")
+PORTION = 256
 
 Url = Annotated[str, typer.Argument(help="A URL, or the id of a resource.", show_default=False)]
 Pattern = Annotated[
@@ -143,14 +149,15 @@ def purge(
     from buffy_proxy.errors import NotFound
 
     with opened(data_dir, config) as library:
-        found = list(library.matching(pattern, group))
-        if not found:
+        found = Matches()
+        for stored in library.matching(pattern, group):
+            found.add(stored, library.now)
+        if not found.ids:
             raise NotFound(f"nothing that is stored matches {pattern}")
         if not yes:
-            _ask(found, library)
-        removed = [library.store.delete(stored.key.id) for stored in found]
-        count = sum(future.result() for future in removed)
-        talk.say(f"removed {_count(len(found), 'resource')} with {_count(count, 'version')}")
+            _ask(found)
+        count = sum(sum(_wait(map(library.store.delete, portion))) for portion in _portions(found.ids))
+        talk.say(f"removed {_count(len(found.ids), 'resource')} with {_count(count, 'version')}")
 
 
 def refresh(
@@ -168,19 +175,44 @@ def refresh(
     from buffy_proxy.presence import find
 
     with opened(data_dir, config) as library:
-        found = list(library.matching(pattern, group))
-        plain = [stored for stored in found if not stored.key.partition]
-        if not found:
+        count = secret = 0
+        for portion in _portions(library.matching(pattern, group)):
+            plain = [stored for stored in portion if not stored.key.partition]
+            count, secret = count + len(plain), secret + len(portion) - len(plain)
+            _wait(library.store.schedule(s.key.id, s.newest.name, library.now) for s in plain)
+        if not count + secret:
             raise NotFound(f"nothing that is stored matches {pattern}")
-        scheduled = [library.store.schedule(s.key.id, s.newest.name, library.now) for s in plain]
-        for future in scheduled:
-            future.result()
         when = "now" if find(library.config.data_dir) else "once `buffy serve` runs"
-        talk.say(f"{_count(len(plain), 'resource')} will be renewed {when}")
-        if len(plain) < len(found):
-            talk.say(
-                f"{_count(len(found) - len(plain), 'resource')} left out: stored for a client's credentials"
-            )
+        talk.say(f"{_count(count, 'resource')} will be renewed {when}")
+        if secret:
+            talk.say(f"{_count(secret, 'resource')} left out: stored for a client's credentials")
+
+
+@dataclass
+class Matches:
+    """What a pattern matches, in numbers: a store may hold millions."""
+
+    ids: list[str] = field(default_factory=list)
+    versions: int = 0
+    kept: int = 0
+    size: int = 0
+
+    def add(self, stored: Stored, now: float) -> None:
+        self.ids.append(stored.key.id)
+        self.versions += len(stored.versions)
+        self.kept += sum(1 for version in stored.versions if version.tags or version.pinned(now))
+        self.size += sum(version.body.size for version in stored.versions)
+
+
+def _portions(things: Iterable[T]) -> Iterator[list[T]]:
+    """As many at a time as the store commits together."""
+    source = iter(things)
+    while portion := list(islice(source, PORTION)):
+        yield portion
+
+
+def _wait(futures: Iterable[Future[T]]) -> list[T]:
+    return [future.result() for future in list(futures)]
 
 
 def _seconds(lasting: str | None) -> float:
@@ -200,15 +232,13 @@ def _check_tag(name: str) -> None:
         raise ConfigError(f"{name!r} is no tag; one has 2 to 64 of the characters A-Z a-z 0-9 _ -")
 
 
-def _ask(found: list[Stored], library: Library) -> None:
+def _ask(found: Matches) -> None:
     """Goes on only after a yes. Where nobody can be asked, --yes is wanted."""
     from buffy_proxy.errors import ConfigError
 
-    versions: list[Version] = [version for stored in found for version in stored.versions]
-    kept = sum(1 for version in versions if version.tags or version.pinned(library.now))
-    size = talk.size_text(sum(version.body.size for version in versions))
-    detail = f"{_count(len(versions), 'version')}, {size}, {kept} pinned or tagged"
-    what = f"{_count(len(found), 'resource')} ({detail})"
+    size = talk.size_text(found.size)
+    detail = f"{_count(found.versions, 'version')}, {size}, {found.kept} pinned or tagged"
+    what = f"{_count(len(found.ids), 'resource')} ({detail})"
     if not sys.stdin.isatty():
         raise ConfigError(f"would remove {what}; say --yes to do it")
     typer.confirm(f"Remove {what}?", abort=True, err=True)

@@ -13,7 +13,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from buffy_proxy.config import Config, load, policy_for
+from buffy_proxy.config import Config, load, open_store, policy_for
 from buffy_proxy.core import versions
 from buffy_proxy.core.model import DEFAULT_GROUP, CacheKey, Request, Resource, Version
 from buffy_proxy.core.policy import Policy
@@ -21,7 +21,7 @@ from buffy_proxy.core.urls import normalise_url
 from buffy_proxy.errors import ConfigError, NotFound
 from buffy_proxy.lookup import policy_of
 from buffy_proxy.patterns import compile_glob
-from buffy_proxy.store import Store, open_store
+from buffy_proxy.store import Store
 
 _ID = re.compile(r"[a-z2-7]{24}")
 
@@ -125,7 +125,7 @@ def opened(data_dir: Path | None, config_file: Path | None) -> Iterator[Library]
         raise NotFound(
             f"nothing is stored in {config.data_dir} yet; `buffy serve` or `buffy run` begins a store"
         )
-    store = open_store(config.data_dir, max_size=config.max_size, map_size=config.map_size)
+    store = open_store(config)
     try:
         yield Library(store, config, time.time())
     finally:

@@ -88,11 +88,11 @@ def _end_by_exception() -> None:
 
 
 def _summary(settings: Config, run_id: str, *, complete: bool) -> str:
+    from buffy_proxy.config import open_store
     from buffy_proxy.errors import StoreError
-    from buffy_proxy.store import open_store
 
     try:
-        store = open_store(settings.data_dir, max_size=settings.max_size, map_size=settings.map_size)
+        store = open_store(settings)
     except StoreError as error:
         return f"buffy: what came through is not known: {error}"
     try:

@@ -15,7 +15,7 @@ from pathlib import Path
 from cryptography import x509
 
 from buffy_proxy import presence
-from buffy_proxy.config import Address, Config
+from buffy_proxy.config import Address, Config, open_store
 from buffy_proxy.doctor import Finding
 from buffy_proxy.errors import StoreError
 from buffy_proxy.literals import address_text
@@ -83,12 +83,10 @@ def _disk(config: Config) -> Finding:
 
 
 def _store(config: Config) -> Finding:
-    from buffy_proxy.store import open_store
-
     if not (config.data_dir / "index").exists():
         return Finding("store", "ok", "empty (not made yet)")
     try:
-        store = open_store(config.data_dir, max_size=config.max_size, map_size=config.map_size)
+        store = open_store(config)
     except StoreError as error:
         return Finding("store", "failed", str(error), "see `buffy store check`")
     try:

@@ -100,7 +100,8 @@ class BodyWriter(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Look:
-    """All that a decision about one resource needs, of one moment. `stamp`: see `Store.peek`."""
+    """All that a decision about one resource needs, of one moment. `resource` is there only if it has a
+    policy of its own. `stamp`: see `Store.peek`."""
 
     versions: Sequence[Version] = ()
     error: Version | None = None
@@ -122,7 +123,8 @@ class Store(Protocol):
     def resource(self, resource_id: str) -> Resource | None: ...
 
     def look(self, resource_id: str) -> Look:
-        """The versions, the error response, the stamp; and the resource where there is content."""
+        """The versions, the error response, the stamp; and, where there is content, the resource if it has a
+        policy."""
 
     def versions(self, resource_id: str) -> Sequence[Version]:
         """All versions of all variants, newest first (by name); () when there are none."""

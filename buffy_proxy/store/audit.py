@@ -18,7 +18,7 @@ from buffy_proxy.store.records import RecordError, decode_resource, decode_versi
 from buffy_proxy.store.tx import BODY, SEQ, Tx, group_prefix
 
 Kind = Literal["record", "index", "references", "totals", "body", "orphan", "temporary"]
-DERIVED: Final = ("order", "groups", "due", "stale", "lru")
+DERIVED: Final = ("order", "groups", "ordered", "due", "stale", "lru")
 NAMED_AT_MOST: Final = 20
 """Missing entries of one order that are named singly."""
 REBUILD: Final = "orders, counts and totals are made anew from the records"
@@ -76,6 +76,8 @@ class Walk:
             self.next_seq = max(self.next_seq, entry.seq + 1)
             yield "order", SEQ.pack(entry.seq), rid
             yield "groups", group_prefix(entry.resource.key.group) + SEQ.pack(entry.seq), rid
+            if entry.resource.policy is not None:
+                yield "ordered", rid, b""
             if self._tx.has_content(rid):
                 yield "lru", time_key(entry.lru_at) + rid, b""
 

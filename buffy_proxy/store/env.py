@@ -30,8 +30,9 @@ import lmdb
 
 from buffy_proxy.errors import StoreUnusable
 from buffy_proxy.store.bodies import Handle
+from buffy_proxy.store.records import has_policy
 
-INDEX_FORMAT: Final = 1
+INDEX_FORMAT: Final = 2
 MAX_READERS: Final = 1022
 _SMALLEST_MAP: Final = 1 << 20
 _SMALLEST_FALLBACK: Final = 64 << 20
@@ -53,7 +54,7 @@ class Databases:
     """The named databases. Times in keys are `records.time_key`, seq is 8 bytes big-endian, ids are ASCII.
 
     meta      format, secret, totals, stamps (records.STAMPS: what changed when, by hash of the id)
-    resources id → resource record
+    resources id → resource record            ordered   id → ""   (of resources with a policy of their own)
     order     seq → id                        groups  group digest + seq → id
     versions  id NUL name → version record    due     refresh_at + id NUL name → ""
     errors    id → version record             stale   fresh_until + id → ""     (of error responses)
@@ -66,6 +67,7 @@ class Databases:
 
     meta: Any
     resources: Any
+    ordered: Any
     order: Any
     groups: Any
     versions: Any
@@ -83,7 +85,7 @@ class Databases:
 class Index:
     """One open environment. Up to `page_limit` pages may be used by additions; deletions may use the rest."""
 
-    def __init__(self, env: Any, path: Path) -> None:
+    def __init__(self, env: Any, path: Path, alone: bool) -> None:
         self.env = env
         self.path = path
         self.lock: Handle | None = None
@@ -94,10 +96,11 @@ class Index:
         self.page_limit = self.map_pages - reserve
         self._look_every = max(1, min(reserve // _ADDITION, 64))
         self._until_look = 0
-        self.secret = self._settle()
+        self.secret = self._settle(alone)
 
-    def _settle(self) -> bytes:
-        """Checks the format number; a new index gets number, secret and totals. Returns the secret."""
+    def _settle(self, alone: bool) -> bytes:
+        """Checks the format number; a new index gets number, secret and totals, an older one (which nobody
+        else may have open) what it lacks. Returns the secret."""
         with self.env.begin(db=self.db.meta) as txn:
             stored, secret = txn.get(b"format"), txn.get(b"secret")
         if stored is None:
@@ -107,6 +110,10 @@ class Index:
                 f"the store in {self.path.parent} has format {number}, this Buffy reads up to"
                 f" {INDEX_FORMAT}: use the newer Buffy that made it, or another data directory"
             )
+        if number < INDEX_FORMAT:
+            if not alone:
+                raise StoreUnusable(f"an older Buffy uses the store in {self.path.parent}: stop it first")
+            self._upgrade()
         return bytes(secret)
 
     def _initialise(self) -> bytes:
@@ -116,6 +123,15 @@ class Index:
             txn.put(b"totals", TOTALS.pack(0, 0, 0, 0, 0))
             txn.put(b"format", _FORMAT.pack(INDEX_FORMAT))
         return secret
+
+    def _upgrade(self) -> None:
+        """From format 1, which has no `ordered`: one walk over the resources, about 1 µs each."""
+        with self.env.begin(write=True) as txn:
+            with txn.cursor(self.db.resources) as cursor:
+                ordered = [rid for rid, record in cursor if has_policy(record)]
+            for rid in ordered:
+                txn.put(rid, b"", db=self.db.ordered)
+            txn.put(b"format", _FORMAT.pack(INDEX_FORMAT), db=self.db.meta)
 
     def keep_map_size(self) -> None:
         """Any commit writes a grown map size into the meta page, where other processes find it."""
@@ -128,9 +144,15 @@ class Index:
         self._until_look -= 1
         if self._until_look > 0:
             return True
-        room: bool = self.pages_used(txn) <= self.page_limit
+        room = not self.uses_more_than(txn, self.page_limit)
         self._until_look = self._look_every if room else 0
         return room
+
+    def uses_more_than(self, txn: Any, pages: float) -> bool:
+        """Whether more than so many pages hold data. Far below, the length of the file says so at once."""
+        if self.env.info()["last_pgno"] < pages / 2:
+            return False
+        return self.pages_used(txn) > pages
 
     def pages_used(self, txn: Any) -> int:
         """Pages that hold data (a dozen counters in LMDB's own records, no walk)."""
@@ -201,7 +223,7 @@ def _open_fresh(path: Path, map_size: int) -> Index:
         stored = _stored_map_size(path)
         grow = alone and stored < max(map_size, _SMALLEST_MAP)
         env = _map(path, max(map_size, _SMALLEST_MAP) if grow else 0)
-        index = Index(env, path)
+        index = Index(env, path, alone)
         if grow and stored:
             index.keep_map_size()
         fcntl.flock(lock.fd, fcntl.LOCK_SH)

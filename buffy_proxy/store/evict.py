@@ -20,8 +20,9 @@ from buffy_proxy.store.writer import AGAIN, Again
 Evicted = Callable[[CacheKey, Version], object]
 """Is told what was evicted, in the writing thread: it must not wait and not raise."""
 
-TURN: Final = 64
-"""Resources, error responses or bodies handled in one transaction."""
+TURN: Final = 256
+"""Resources, error responses or bodies handled in one transaction: as many as the writer stores in a group,
+so that a store at its cap does not grow under load."""
 LOW_MARK: Final = 0.95
 
 
@@ -72,17 +73,15 @@ class Collection:
     def _must_evict(self, tx: Tx) -> bool:
         """Starts above the cap, goes on down to the low mark: of the bytes, and of the pages of the index."""
         share = LOW_MARK if self._evicting else 1.0
-        pages, goal = tx.index.pages_used(tx.txn), tx.index.page_limit * share * LOW_MARK
         if self._squeeze:
-            self._squeeze, self._page_goal = False, pages * LOW_MARK
-        goal = min(goal, self._page_goal)
-        too_many_bytes = tx.totals()[3] > self._cap * share
-        self._evicting = too_many_bytes or (pages > goal and not self._relieve(tx, goal))
+            self._squeeze, self._page_goal = False, tx.index.pages_used(tx.txn) * LOW_MARK
+        goal = min(tx.index.page_limit * share * LOW_MARK, self._page_goal)
+        self._evicting = tx.totals()[3] > self._cap * share or not self._relieve(tx, goal)
         return self._evicting
 
     def _relieve(self, tx: Tx, limit: float) -> bool:
         """When the index itself is short of pages, content already without references goes without grace."""
-        while tx.index.pages_used(tx.txn) > limit:
+        while tx.index.uses_more_than(tx.txn, limit):
             if not self._remove_from_trash(tx, float("inf")):
                 return False
         return True

@@ -31,7 +31,13 @@ from buffy_proxy.store import (
 from buffy_proxy.store.bodies import INLINE_LIMIT, BodyFiles, MemoryReader, Spool
 from buffy_proxy.store.env import TOTALS, Index, open_index
 from buffy_proxy.store.evict import LOW_MARK, Collection, Evicted
-from buffy_proxy.store.records import STAMP_SIZE, decode_resource, decode_version, key_time, stamp_at
+from buffy_proxy.store.records import (
+    STAMP_SIZE,
+    decode_resource,
+    decode_version,
+    key_time,
+    stamp_at,
+)
 from buffy_proxy.store.tx import SEQ, Tx, document_key, group_prefix, id_key, read_versions, version_key
 from buffy_proxy.store.writer import Again, Operation, Trouble, Writer
 
@@ -218,7 +224,9 @@ class LmdbStore:
         with index.env.begin() as txn:
             versions = read_versions(txn, db.versions, resource_id)
             error = txn.get(rid, db=db.errors)
-            record = txn.get(rid, db=db.resources) if versions or error is not None else None
+            content = bool(versions) or error is not None
+            ordered = content and txn.get(rid, db=db.ordered) is not None
+            record = txn.get(rid, db=db.resources) if ordered else None
             stamps = txn.get(b"stamps", db=db.meta)
         at = stamp_at(rid)
         return Look(
@@ -390,10 +398,10 @@ class LmdbStore:
     def _over(self, index: Index) -> bool:
         with index.env.begin() as txn:
             size = TOTALS.unpack(txn.get(b"totals", db=index.db.meta))[3]
-            pages = index.pages_used(txn)
+            crowded = index.uses_more_than(txn, index.page_limit * LOW_MARK)
             with txn.cursor(index.db.trash) as cursor:
                 trash = cursor.first() and key_time(cursor.key()) <= time.time() - GRACE_S
-        return bool(trash) or size > self._max_size or pages > index.page_limit * LOW_MARK
+        return bool(trash) or size > self._max_size or crowded
 
     def _collected(self) -> None:
         self._collecting = False

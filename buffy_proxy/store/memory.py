@@ -92,11 +92,9 @@ class MemoryStore:
         with self._lock:
             versions, error = self.versions(resource_id), self.error_response(resource_id)
             stamp, _ = self.peek(resource_id.encode(), None)
-            return (
-                Look(versions, error, self.resource(resource_id), stamp)
-                if versions or error
-                else Look(stamp=stamp)
-            )
+            resource = self.resource(resource_id) if versions or error else None
+            ordered = None if resource is None or resource.policy is None else resource
+            return Look(versions, error, ordered, stamp)
 
     def peek(self, resource: bytes, digest: bytes | None) -> tuple[bytes | None, bytes | None]:
         content = None if digest is None else self._content.get(digest.hex())

@@ -162,6 +162,11 @@ def encode_resource(entry: Entry) -> bytes:
     return b"".join((head, *sections))
 
 
+def has_policy(record: bytes) -> bool:
+    """Whether a resource's record holds a policy; one that is too short does not."""
+    return len(record) >= _RESOURCE.size and _RESOURCE.unpack_from(record)[10] > 0
+
+
 def decode_resource(resource_id: str, record: bytes) -> Entry:
     """Raises RecordError."""
     try:

@@ -144,6 +144,8 @@ class Tx:
         rid = entry.resource.id.encode()
         self._changed.add(rid)
         self.txn.put(rid, encode_resource(entry), db=self.db.resources)
+        if entry.resource.policy is not None:
+            self.txn.put(rid, b"", db=self.db.ordered)
 
     def ensure_entry(self, key: CacheKey, now: float) -> Entry:
         """The resource of `key`, created if need be. Raises StoreError for an id that cannot be a key."""
@@ -177,6 +179,7 @@ class Tx:
         if drop or (entry.resource.policy is None and not entry.resource.info):
             self._changed.add(rid)
             self.txn.delete(rid, db=self.db.resources)
+            self.txn.delete(rid, db=self.db.ordered)
             self.txn.delete(SEQ.pack(entry.seq), db=self.db.order)
             self.txn.delete(group_prefix(entry.resource.key.group) + SEQ.pack(entry.seq), db=self.db.groups)
             self.add_totals(resources=-1)

@@ -16,17 +16,18 @@ from buffy_proxy.store.check import check
 from buffy_proxy.store.env import Index, open_index
 from buffy_proxy.store.records import time_key
 from buffy_proxy.store.tx import BODY
-from tests.store.kit import LARGE, NOW, content_of, findings, lmdb_store, put, put_error, submit
+from tests.store.kit import LARGE, NOW, content_of, findings, key, lmdb_store, put, put_error, submit
 
 
 @pytest.fixture
 def data_dir(tmp_path: Path) -> Path:
-    """A store with two large and two small bodies, an error response, a renewal."""
+    """A store with two large and two small bodies, an error response, a renewal, an order."""
     store = lmdb_store(tmp_path)
     put(store, b"L" * LARGE, name="large", refresh_at=NOW + 5)
     put(store, b"M" * LARGE, name="medium")
     put(store, b"small", name="small")
     put(store, b"small", name="twin", tags=frozenset({"t"}))
+    store.set_policy(key("twin"), {"s": 1}, None, now=NOW).result(20)
     put_error(store, b"oops", name="error", fresh_until=NOW + 10**6)
     store.close()
     return tmp_path
@@ -113,7 +114,7 @@ def test_a_damaged_body_of_an_error_response(data_dir: Path) -> None:
     assert survivors(data_dir) == WHOLE
 
 
-@pytest.mark.parametrize("name", ["due", "lru", "order", "groups", "stale"])
+@pytest.mark.parametrize("name", ["due", "lru", "order", "groups", "ordered", "stale"])
 def test_an_order_that_lost_its_entries_or_has_too_many(data_dir: Path, name: str) -> None:
     def lose(index: Index, txn: Any) -> None:
         txn.drop(getattr(index.db, name), delete=False)

@@ -287,6 +287,17 @@ class TestResources:
         put(store, b"x")
         assert store.resource("id-page") == again
 
+    def test_a_look_has_the_resource_if_it_has_a_policy(self, store: Store) -> None:
+        stored = put(store, b"x").version
+        assert (store.look("id-page").versions, store.look("id-page").resource) == ((stored,), None)
+        store.set_policy(key(), None, {"d": "x"}, now=NOW).result(20)
+        assert store.look("id-page").resource is None
+        made = store.set_policy(key(), {"s": 1}, None, now=NOW).result(20)
+        assert store.look("id-page").resource == made
+        store.delete("id-page").result(20)
+        put(store, b"y")
+        assert store.look("id-page").resource is None
+
     def test_touch_is_coarse(self, store: Store) -> None:
         put(store, b"x")
         store.touch(["id-page", "id-page"], NOW + 30).result(20)

@@ -22,7 +22,7 @@ LEFTOVERS = {"orphan", "temporary"}
 
 def script(data_dir: Path, point: str, seed: int = 0) -> subprocess.Popen[bytes]:
     command = [sys.executable, "-m", "tests.store.crash_script", str(data_dir), point, str(seed)]
-    return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+    return subprocess.Popen(command, bufsize=0, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
 
 
 def acknowledged(output: bytes) -> list[list[str]]:
@@ -58,15 +58,16 @@ def test_killed_at_random_with_others_writing(tmp_path: Path) -> None:
     latest: dict[str, list[str]] = {}
     for turn in range(6):
         processes = [script(tmp_path, "load", seed=2 * turn + i) for i in range(2)]
-        time.sleep(0.6 + chance.random() * 0.5)
-        for process in processes:
+        began = [process.stdout.readline() for process in processes if process.stdout is not None]
+        time.sleep(chance.random() * 0.5)
+        for process, first in zip(processes, began, strict=True):
             process.send_signal(signal.SIGKILL)
-            for line in acknowledged(process.communicate(timeout=20)[0]):
+            for line in acknowledged(first + process.communicate(timeout=20)[0]):
                 latest[line[0]] = line
         assert {kind for kind, _ in findings(tmp_path)} <= LEFTOVERS
         lmdb_store(tmp_path).close()
         assert findings(tmp_path) == []
-    assert len(latest) > 20
+    assert len(latest) > 12
     store = lmdb_store(tmp_path)
     for line in latest.values():
         _present(store, line)

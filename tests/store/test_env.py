@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
 import stat
 import struct
@@ -16,7 +17,7 @@ import pytest
 from buffy_proxy.errors import StoreUnusable
 from buffy_proxy.store import open_store
 from buffy_proxy.store.env import MAX_READERS, open_index
-from tests.store.kit import LARGE, content_of, lmdb_store, put
+from tests.store.kit import LARGE, NOW, content_of, findings, key, lmdb_store, put
 
 GIB = 1 << 30
 
@@ -131,6 +132,38 @@ def test_a_newer_store(tmp_path: Path) -> None:
     del index, txn
     with pytest.raises(StoreUnusable, match=r"format 99.*newer Buffy"):
         lmdb_store(tmp_path)
+
+
+def as_format_1(data_dir: Path) -> None:
+    """Makes a store what it was before `ordered` came."""
+    index = open_index(data_dir, GIB)
+    with index.env.begin(write=True) as txn:
+        txn.drop(index.db.ordered)
+        txn.put(b"format", struct.pack("<I", 1), db=index.db.meta)
+
+
+def test_a_store_of_format_1_gets_what_it_lacks(tmp_path: Path) -> None:
+    store = lmdb_store(tmp_path)
+    for name in ("plain", "ordered"):
+        put(store, b"x", name=name)
+    made = store.set_policy(key("ordered"), {"s": 1}, None, now=NOW).result(20)
+    store.close()
+    as_format_1(tmp_path)
+    store = lmdb_store(tmp_path)
+    assert store.look("id-ordered").resource == made
+    assert store.look("id-plain").resource is None
+    store.close()
+    assert findings(tmp_path) == []
+
+
+def test_a_store_of_format_1_that_another_has_open(tmp_path: Path) -> None:
+    lmdb_store(tmp_path).close()
+    as_format_1(tmp_path)
+    with (tmp_path / "index" / "open.lock").open("rb") as lock:
+        fcntl.flock(lock, fcntl.LOCK_SH)
+        with pytest.raises(StoreUnusable, match=r"older Buffy.*stop it"):
+            lmdb_store(tmp_path)
+    lmdb_store(tmp_path).close()
 
 
 def test_not_a_store(tmp_path: Path) -> None:

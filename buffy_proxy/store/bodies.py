@@ -28,7 +28,9 @@ NO_ROOM: Final = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EIO, errno.EFBIG, 
 NO_LINKS: Final = frozenset({errno.EPERM, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK})
 """How file systems say that they have no hard links."""
 _LOW_WATER: Final = 64 * 1024
-_ROOM_S: Final = 0.1
+_MUCH: Final = 2 << 30
+_MUCH_S: Final = 0.1
+"""In so short a time nobody writes so many bytes."""
 _NOW: Final[int | None] = getattr(os, "RWF_NOWAIT", None)
 _OPEN_FLAGS: Final = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
 
@@ -232,14 +234,15 @@ class BodyFiles:
                 return path, handle
 
     def has_room(self) -> bool:
-        """False when the disk is plainly full. There is hardly less room a moment after there was some."""
+        """False when the disk is plainly full. Where there is much room, there is some a moment later."""
         now = time.monotonic()
         if now < self._room_until:
             return True
         stat = os.statvfs(self.tmp)
-        room = stat.f_bavail * stat.f_frsize >= _LOW_WATER
-        self._room_until = now + _ROOM_S if room else 0.0
-        return room
+        room = stat.f_bavail * stat.f_frsize
+        if room > _MUCH:
+            self._room_until = now + _MUCH_S
+        return room >= _LOW_WATER
 
     def place(self, temporary: Path, digest: bytes) -> None:
         """Gives a finished body its digest path. Call under the index's write lock, and `sync` before the

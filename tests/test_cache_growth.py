@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
+from buffy_proxy.answer import Answer
 from buffy_proxy.cache import Cache
 from buffy_proxy.core.keys import cache_key
 from buffy_proxy.core.model import Request
@@ -37,7 +38,7 @@ def items(start: int, end: int) -> Iterator[Item]:
 
 def hit(made: Cache, number: int) -> None:
     answer = made.open_now(asked(number))
-    assert answer is not None and answer.content == b"content %06d" % number
+    assert isinstance(answer, Answer) and answer.content == b"content %06d" % number
 
 
 def taken(made: Cache, numbers: range) -> tuple[int, int]:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import functools
+import gc
 import logging
 import os
 import pickle
@@ -60,6 +61,7 @@ class Job:
 
 
 def main() -> int:
+    gc.disable()  # until it serves: modules make no garbage, and looking for it is a tenth of the start
     job: Job = pickle.load(sys.stdin.buffer)
     configure_logging(job.config.log_level)
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # ^C goes to the whole process group; the supervisor decides
@@ -82,6 +84,8 @@ def event_loop() -> Callable[[], asyncio.AbstractEventLoop] | None:
 
 
 def _say_ready(job: Job) -> None:
+    gc.freeze()  # 90,000 objects of modules, which each full collection would walk, for 80 ms
+    gc.enable()
     with contextlib.suppress(OSError):
         os.write(job.ready_fd, b"1")
         os.close(job.ready_fd)

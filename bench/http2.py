@@ -62,6 +62,23 @@ def relay(directory: Path, proxy: int, port: str) -> Iterator[tuple[int, int]]:
         process.wait()
 
 
+def h2load(directory: Path, port: str, path: str, listen: int, options: list[object]) -> list[str]:
+    """A command that asks the relay at `listen` for URLS URLs in turn. Raises Absent without h2load."""
+    if shutil.which("h2load") is None:
+        raise Absent("h2load is not installed (Debian: apt-get install nghttp2-client)")
+    urls = directory / "urls.txt"
+    urls.write_text("".join(f"https://127.0.0.1:{port}{path}{n}\n" for n in range(URLS)))
+    command = ["h2load", "-t1", "-i", urls, f"--connect-to=127.0.0.1:{listen}", *options]
+    return [str(part) for part in command]
+
+
+def store_all(directory: Path, peer: Peer, port: str, path: str = "/small/") -> None:
+    """Asks for each URL once."""
+    with relay(directory, peer.port, port) as (listen, _):
+        command = h2load(directory, port, path, listen, ["-c1", "-m8", f"-n{URLS}"])
+        subprocess.run(command, stdout=subprocess.DEVNULL, check=True, timeout=120)
+
+
 def http2_hits(
     directory: Path,
     peer: Peer,
@@ -71,39 +88,21 @@ def http2_hits(
     seconds: float,
     path: str = "/small/",
 ) -> Result:
-    """One run over URLS URLs below `path` at the HTTPS origin at `port`, which an earlier run should have
-    stored. A second without measuring comes first. Raises Absent without h2load.
+    """One run over URLS URLs below `path` at the HTTPS origin at `port`, which should be stored (`store_all`,
+    or any other way). A second without measuring comes first. Raises Absent without h2load.
 
     per_second  answers
     cpu_us      processor time of the proxy, all its processes, for each
     busy        share of a core that h2load used; `relay`: that the relay used
     failed      answers other than 2xx, and none
     """
-    if shutil.which("h2load") is None:
-        raise Absent("h2load is not installed (Debian: apt-get install nghttp2-client)")
-    urls, times = directory / "urls.txt", directory / "times.txt"
-    urls.write_text("".join(f"https://127.0.0.1:{port}{path}{n}\n" for n in range(URLS)))
+    times = directory / "times.txt"
     times.unlink(missing_ok=True)
     with relay(directory, peer.port, port) as (listen, relay_pid), on_core(1):
-        command = [
-            "h2load",
-            "-t1",
-            "-c",
-            connections,
-            "-m",
-            streams,
-            "-D",
-            f"{seconds * 1000:.0f}ms",
-            "-i",
-            urls,
-        ]
-        via = [
-            f"--connect-to=127.0.0.1:{listen}",
-            f"--warm-up-time={WARM_UP_S * 1000:.0f}ms",
-            f"--log-file={times}",
-        ]
-        pipe = subprocess.PIPE
-        process = subprocess.Popen([str(part) for part in [*command, *via]], stdout=pipe, text=True)
+        limits = [f"-D{seconds * 1000:.0f}ms", f"--warm-up-time={WARM_UP_S * 1000:.0f}ms"]
+        options = [f"-c{connections}", f"-m{streams}", *limits, f"--log-file={times}"]
+        command = h2load(directory, port, path, listen, options)
+        process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
         time.sleep(WARM_UP_S + 0.2 * seconds)
         watched = {"proxy": family(peer.pid), "h2load": [process.pid], "relay": [relay_pid]}
         before, began = {name: cpu_s(pids) for name, pids in watched.items()}, time.monotonic()
@@ -162,7 +161,7 @@ def main() -> None:
         with on_core(0):
             peer = PEERS["buffy"](Place(home, origin))
         stack.callback(peer.stop)
-        http2_hits(directory, peer, origin["https"], 8, 1, 3.0)
+        store_all(directory, peer, origin["https"])
         rows = []
         for connections, streams in SHAPES:
             once = [

@@ -51,7 +51,9 @@ class Encrypted:
         except ssl.SSLZeroReturnError:
             self.ended = True
             return b""
-        if self._incoming.pending or self._tls.pending():
+        if not plain:
+            self.ended = True
+        elif self._incoming.pending or self._tls.pending():
             plain += self._rest()
         return plain
 

@@ -42,13 +42,14 @@ class Client:
         connection_window: int = 1 << 30,
         settings: dict[h2.settings.SettingCodes, int] | None = None,
         user: str | None = None,
-        alpn: tuple[str, ...] = ("h2",),
+        context: ssl.SSLContext | None = None,
+        session: ssl.SSLSession | None = None,
     ) -> None:
         self.origin = origin
-        context = ssl.create_default_context(cafile=str(server.ca_file))
-        context.set_alpn_protocols(list(alpn))
+        context = context or server.trust()
+        context.set_alpn_protocols(["h2"])
         raw = tunnel(server.proxy, "127.0.0.1", origin.port, user, timeout=20)
-        self.sock = context.wrap_socket(raw.sock, server_hostname="127.0.0.1")
+        self.sock = context.wrap_socket(raw.sock, server_hostname="127.0.0.1", session=session)
         assert self.sock.selected_alpn_protocol() == "h2"
         config = h2.config.H2Configuration(
             header_encoding=False, validate_outbound_headers=False, normalize_outbound_headers=False

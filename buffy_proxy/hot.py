@@ -21,9 +21,10 @@ from typing import Final
 
 from buffy_proxy.answer import Answer
 from buffy_proxy.core import fields as f
+from buffy_proxy.core.blocks import field_lines, literal_name, literal_value, status_line
 from buffy_proxy.core.fields import names
 from buffy_proxy.core.freshness import current_age
-from buffy_proxy.core.model import Request, Version
+from buffy_proxy.core.model import Fields, Request, Version
 from buffy_proxy.selectors import Selectors
 
 BYTES_MAX: Final = 128 << 20
@@ -34,6 +35,8 @@ HEAD_MAX: Final = 2048
 
 UNSTEADY: Final = frozenset({b"cache-control", b"pragma", b"range", b"if-range", b"expect", b"upgrade"})
 """Request fields whose meaning depends on the time, or whose answer is not the whole content."""
+_HIT: Final = b"buffy; hit"
+_TTL: Final = b"buffy; hit; ttl="
 _MAX_TTL: Final = 999_999_999_999_999  # RFC 9651 §3.3.1
 
 
@@ -56,6 +59,13 @@ class Entry:
     url: str
     status: int
 
+    @staticmethod
+    def cut(answer: Answer, before: Fields, after: Fields, ttl: bool) -> tuple[bytes, ...]:
+        """The parts of a head with these fields before and after its Age, and Cache-Status at its end."""
+        first = b"HTTP/1.1 %d %b\r\n%bAge: " % (answer.status, answer.reason, f.serialise_block(before))
+        middle = b"\r\n%bCache-Status: " % f.serialise_block(after)
+        return (first, middle + _TTL, b"\r\n\r\n") if ttl else (first, middle + _HIT + b"\r\n\r\n")
+
     def head(self, now: float) -> bytes:
         parts = self.parts
         age = int(now - self.born)
@@ -68,6 +78,26 @@ class Entry:
         if len(self.parts) == 2:
             return "buffy; hit"
         return f"buffy; hit; ttl={math.floor(self.fresh_until - now)}"
+
+
+class BlockEntry(Entry):
+    """For HTTP/2: the head is a field block (RFC 7541), in which each value has its length before it."""
+
+    __slots__ = ()
+
+    @staticmethod
+    def cut(answer: Answer, before: Fields, after: Fields, ttl: bool) -> tuple[bytes, ...]:
+        first = status_line(answer.status) + field_lines(before) + literal_name(b"age")
+        middle = field_lines(after) + literal_name(b"cache-status")
+        return (first, middle, _TTL) if ttl else (first, middle + literal_value(_HIT))
+
+    def head(self, now: float) -> bytes:
+        parts = self.parts
+        age = b"%d" % int(now - self.born)
+        if len(parts) == 2:
+            return b"%b%c%b%b" % (parts[0], len(age), age, parts[1])
+        status = b"%b%d" % (parts[2], math.floor(self.fresh_until - now))
+        return b"%b%c%b%b%c%b" % (parts[0], len(age), age, parts[1], len(status), status)
 
 
 class HotAnswers:
@@ -100,7 +130,12 @@ def _cost(key: bytes, entry: Entry) -> int:
 
 
 def entry_of(
-    request: Request, answer: Answer, now: float, session: Selectors, shown_url: str
+    request: Request,
+    answer: Answer,
+    now: float,
+    session: Selectors,
+    shown_url: str,
+    kind: type[Entry] = Entry,
 ) -> Entry | None:
     """What may be said again, if this answer may: a plain hit, of the whole content or of none."""
     version, stamp = answer.version, answer.stamp
@@ -110,10 +145,10 @@ def entry_of(
     whole = bool(content) and len(content) == version.body.size
     if content and not whole:
         return None
-    parts = _parts(answer, version)
+    parts = _parts(answer, version, kind)
     if parts is None or now >= version.fresh_until:
         return None
-    return Entry(
+    return kind(
         version.resource_id.encode(),
         bytes.fromhex(version.body.digest) if content else None,
         stamp,
@@ -130,22 +165,18 @@ def entry_of(
     )
 
 
-def _parts(answer: Answer, version: Version) -> tuple[bytes, ...] | None:
+def _parts(answer: Answer, version: Version, kind: type[Entry]) -> tuple[bytes, ...] | None:
     """The head, cut at the two numbers that change. None where it looks other than expected."""
     fields = answer.fields
     ages = [n for n, (name, _) in enumerate(fields) if name == b"Age"]
     if len(ages) != 1 or fields[-1] != (b"Cache-Status", answer.cache_status):
         return None
-    line = b"HTTP/1.1 %d %b\r\n" % (answer.status, answer.reason)
     before, after = fields[: ages[0]], fields[ages[0] + 1 : -1]
-    first = line + f.serialise_block(before) + b"Age: "
-    middle = b"\r\n" + f.serialise_block(after) + b"Cache-Status: "
     if version.fresh_until == math.inf:
-        return (first, middle + b"buffy; hit\r\n\r\n") if answer.cache_status == b"buffy; hit" else None
-    start = b"buffy; hit; ttl="
-    number = answer.cache_status.removeprefix(start)
-    if not answer.cache_status.startswith(start) or not number.isdigit():
+        return kind.cut(answer, before, after, ttl=False) if answer.cache_status == _HIT else None
+    number = answer.cache_status.removeprefix(_TTL)
+    if not answer.cache_status.startswith(_TTL) or not number.isdigit():
         return None
     if version.fresh_until - version.received_at > _MAX_TTL:
         return None
-    return first, middle + start, b"\r\n\r\n"
+    return kind.cut(answer, before, after, ttl=True)

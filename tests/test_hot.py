@@ -11,8 +11,9 @@ import pytest
 from buffy_proxy.answer import Answer
 from buffy_proxy.core import fields as f
 from buffy_proxy.core import rules
+from buffy_proxy.core.blocks import field_block
 from buffy_proxy.core.model import Request, Version
-from buffy_proxy.hot import OVERHEAD, Entry, HotAnswers, entry_of
+from buffy_proxy.hot import OVERHEAD, BlockEntry, Entry, HotAnswers, entry_of
 from buffy_proxy.selectors import Selectors
 from buffy_proxy.testing import make_request, make_version
 
@@ -99,3 +100,15 @@ def test_the_oldest_go_when_there_are_too_many_bytes() -> None:
         hot.put(b"099", entry)
         hot.drop(b"%03d" % number)
     assert (len(hot), hot.bytes) == (0, 0)
+
+
+@pytest.mark.parametrize("later", [0.0, 0.4, 12.7, 99.9])
+@pytest.mark.parametrize("until", [NOW + 100, math.inf])
+def test_a_block_says_what_the_cache_would_say(later: float, until: float) -> None:
+    version = replace(FRESH, fresh_until=until)
+    request = make_request()
+    entry = entry_of(request, answered(version, NOW, request), NOW, Selectors(), request.url, BlockEntry)
+    assert entry is not None
+    answer = answered(version, NOW + later, request)
+    assert entry.head(NOW + later) == field_block(answer.status, answer.fields)
+    assert entry.cache_status(NOW + later).encode() == answer.cache_status

@@ -9,18 +9,25 @@ from __future__ import annotations
 import asyncio
 import ssl
 
+from buffy_proxy.addons.hello import Hello
+
 READ_SIZE = 256 * 1024
 
 
 class Encrypted:
-    """`sni` is what the client named. All methods may raise ssl.SSLError."""
+    """`hello` is what the client said first. All methods may raise ssl.SSLError."""
 
-    def __init__(self, transport: asyncio.Transport, context: ssl.SSLContext, sni: str | None) -> None:
-        self.sni = sni
+    def __init__(self, transport: asyncio.Transport, context: ssl.SSLContext, hello: Hello) -> None:
+        self.hello = hello
         self.ended = False
         self._transport = transport
         self._incoming, self._outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
         self._tls = context.wrap_bio(self._incoming, self._outgoing, server_side=True)
+
+    @property
+    def protocol(self) -> str | None:
+        """What was agreed on (ALPN), None before the handshake is done and with clients that do not ask."""
+        return self._tls.selected_alpn_protocol()
 
     def handshake(self, data: bytes) -> bool:
         """Goes on with it; True once it is done. What the client then sends is there for `decrypt`."""
@@ -44,7 +51,9 @@ class Encrypted:
         except ssl.SSLZeroReturnError:
             self.ended = True
             return b""
-        if self._incoming.pending or self._tls.pending():
+        if not plain:
+            self.ended = True
+        elif self._incoming.pending or self._tls.pending():
             plain += self._rest()
         return plain
 

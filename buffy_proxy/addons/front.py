@@ -27,10 +27,13 @@ import ssl
 from collections.abc import Callable
 from typing import Final
 
+from h2.exceptions import ProtocolError
+
 from buffy_proxy.addons.encrypted import Encrypted
 from buffy_proxy.addons.handover import Given
 from buffy_proxy.addons.hello import HANDSHAKE, Hello, read_hello
 from buffy_proxy.addons.interceptor import Interceptor
+from buffy_proxy.addons.lane import Desk, Lane
 from buffy_proxy.addons.leaves import Leaves
 from buffy_proxy.addons.master import BuffyMaster
 from buffy_proxy.addons.next_layer import METHOD
@@ -58,6 +61,7 @@ ESTABLISHED: Final = b"HTTP/1.1 200 Connection established\r\n\r\n"
 
 _CONNECT: Final = re.compile(rb"CONNECT (?:\[([0-9A-Fa-f:.]+)\]|([A-Za-z0-9._-]+)):(\d{1,5}) HTTP/1\.1\r\n")
 _STARTS_LIKE_HTTP: Final = re.compile(rb"[A-Z]{1,16}(?: |$)")
+_LOWER_CASE: Final = ord("a")
 _FIELD: Final = re.compile(rb"\r\nproxy-authorization:[ \t]*([^\r\n]*?)[ \t]*\r\n", re.IGNORECASE)
 
 
@@ -104,6 +108,7 @@ class Front(asyncio.Protocol):
         self._connect = b""  # the CONNECT as it came, for mitmproxy to hear again
         self._address: tuple[str, int] = ("", 0)
         self._tls: Encrypted | None = None
+        self._lane: Lane | None = None
         self._given: Given | None = None
         self._task: asyncio.Task[None] | None = None
         self._silence: asyncio.TimerHandle | None = None
@@ -128,6 +133,7 @@ class Front(asyncio.Protocol):
         """Called now and then: who says nothing from one time to the next, and waits for nothing, is gone.
         mitmproxy looks after those that it was given."""
         if not self._heard and self._task is None and self._given is None:
+            self._say_goodbye()
             self._transport.close()
         self._heard = False
 
@@ -215,14 +221,14 @@ class Front(asyncio.Protocol):
             log.debug("no TLS for %s in the front: %s", self._address[0], error)
             self._hand_over()
             return
-        self._tls = Encrypted(self._transport, context, hello.sni)
+        self._tls = Encrypted(self._transport, context, hello)
         self._receive = self._shaking
         data, self._buffer = self._buffer, b""
         self._shaking(data)
 
     def _is_ours(self, hello: Hello) -> bool:
-        http1 = not hello.alpn or (b"http/1.1" in hello.alpn and b"h2" not in hello.alpn)
-        return http1 and not self._parts.tunnels.cover(self._address, hello.sni)
+        http = not hello.alpn or b"h2" in hello.alpn or b"http/1.1" in hello.alpn
+        return http and not self._parts.tunnels.cover(self._address, hello.sni)
 
     def _shaking(self, data: bytes) -> None:
         assert self._tls is not None
@@ -235,6 +241,8 @@ class Front(asyncio.Protocol):
         self._set_base("https")
         self._write = self._tls.write
         self._receive = self._inside
+        if self._tls.protocol == "h2":
+            self._begin_http2()
         self._inside(b"")
 
     def _inside(self, data: bytes) -> None:
@@ -244,7 +252,10 @@ class Front(asyncio.Protocol):
         except ssl.SSLError as error:
             self._tls_failed(error)
             return
-        if plain:
+        if plain and self._lane is not None:
+            self._lane.feed(plain)
+            self._take_frames(self._lane)
+        elif plain:
             self._buffer = self._buffer + plain if self._buffer else plain
             self._take_requests()
         if self._tls.ended and self._given is None:
@@ -259,7 +270,7 @@ class Front(asyncio.Protocol):
     def _tls_failed(self, error: ssl.SSLError) -> None:
         """TLS 1.3 clients reject a certificate after the handshake has ended for us."""
         assert self._tls is not None
-        self._parts.tunnels.note_failure(self._tls.sni or self._address[0], str(error))
+        self._parts.tunnels.note_failure(self._tls.hello.sni or self._address[0], str(error))
         self._transport.close()
 
     def _passed_on(self, data: bytes) -> None:
@@ -271,7 +282,8 @@ class Front(asyncio.Protocol):
         """Answers what can be answered of the buffer, in order."""
         while self._buffer and self._task is None and not self._paused:
             key = self._key + self._buffer if self._key else self._buffer
-            entry = self._hot.get(key)
+            # Keys with a tunnel begin with its scheme: no bytes that come outside of one may look like that.
+            entry = self._hot.get(key) if self._key or key[0] < _LOWER_CASE else None
             if entry is not None:
                 answer = self._interceptor.say_again(entry, self._now())
                 if answer is not None:
@@ -349,6 +361,42 @@ class Front(asyncio.Protocol):
             return None
         return session if session.allowed_by(self._interceptor.config.credentials) else None
 
+    # -- HTTP/2 -------------------------------------------------------------------------------------------
+    def _begin_http2(self) -> None:
+        assert self._session is not None
+        self._lane = Lane(Desk(self._interceptor, self._base, self._session))
+        self._lane.h2.initiate_connection()
+        self._write(self._lane.h2.data_to_send())
+
+    def _take_frames(self, lane: Lane) -> None:
+        """Answers what are hits; the first frame that concerns another stream is mitmproxy's."""
+        while not self._paused and not self._transport.is_closing():
+            if said := lane.answers():
+                self._write(said)
+            elif frames := lane.frames():
+                if not lane.quiet:
+                    self._buffer = frames + lane.rest()
+                    self._hand_over()
+                    return
+                self._hear_frames(lane, frames)
+            else:
+                return
+
+    def _say_goodbye(self) -> None:
+        if self._lane is not None and not self._lane.closed:
+            self._lane.h2.close_connection()
+            self._write(self._lane.h2.data_to_send())
+
+    def _hear_frames(self, lane: Lane, frames: bytes) -> None:
+        try:
+            lane.h2.receive_data(frames)
+        except ProtocolError as error:
+            log.debug("HTTP/2 from a client of %s: %s", self._base, error)
+        if data := lane.h2.data_to_send():
+            self._write(data)
+        if lane.closed:
+            self._transport.close()
+
     # -- answers that take time ---------------------------------------------------------------------------
     async def _answer_later(self, request: Request, session: Selectors, looked: Looked | None) -> None:
         interim_sink.set(self._hear)
@@ -386,7 +434,9 @@ class Front(asyncio.Protocol):
         if not self._reading and not self._transport.is_closing():
             self._reading = True
             self._transport.resume_reading()
-        if self._buffer:
+        if self._lane is not None:
+            self._take_frames(self._lane)
+        elif self._buffer:
             self._take_requests()
 
     # -- CONNECT ------------------------------------------------------------------------------------------
@@ -428,7 +478,8 @@ class Front(asyncio.Protocol):
         given = Given(self._parts.master, self._transport, self._tls, swallow=swallow)
         if self._base:
             assert self._session is not None
-            given.inside(self._interceptor, self._address, self._session, http=_is_http(data))
+            http = self._lane is not None or _is_http(data)
+            given.inside(self._interceptor, self._address, self._session, http=http, lane=self._lane)
         else:
             given.from_the_start()
             data = self._connect + data

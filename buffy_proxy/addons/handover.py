@@ -22,6 +22,7 @@ from mitmproxy.proxy.layers.http import HTTPMode
 from buffy_proxy.addons.door import MODE, Handler
 from buffy_proxy.addons.encrypted import Encrypted
 from buffy_proxy.addons.interceptor import Interceptor
+from buffy_proxy.addons.lane import Lane
 from buffy_proxy.addons.layers import BuffyHttpLayer
 from buffy_proxy.addons.master import BuffyMaster
 from buffy_proxy.selectors import Selectors
@@ -114,21 +115,30 @@ class Given:
         self._handler.layer = modes.HttpProxy(self._handler.layer.context)
 
     def inside(
-        self, interceptor: Interceptor, address: tuple[str, int], session: Selectors, *, http: bool
+        self,
+        interceptor: Interceptor,
+        address: tuple[str, int],
+        session: Selectors,
+        *,
+        http: bool,
+        lane: Lane | None = None,
     ) -> None:
-        """As a client whose TLS, if any, is done. `http` False: both ends get their bytes."""
+        """As a client whose TLS, if any, is done. `http` False: both ends get their bytes. `lane`: it speaks
+        HTTP/2, and has begun to."""
         context = self._handler.layer.context
         client = context.client
         context.server = connection.Server(address=address)
         if self._tls is not None:
-            sni = self._tls.sni
-            client.tls, client.sni, client.alpn = True, sni, b"http/1.1" if http else None
+            sni = self._tls.hello.sni
+            client.tls, client.sni = True, sni
+            client.alpn_offers = list(self._tls.hello.alpn)
+            client.alpn = None if not http else b"http/1.1" if lane is None else b"h2"
             client.timestamp_tls_setup = time.time()
             context.server.tls = True
             context.server.sni = sni or address[0]
         interceptor.adopt(client, session)
         if http:
-            self._handler.layer = BuffyHttpLayer(context, HTTPMode.transparent, interceptor)
+            self._handler.layer = BuffyHttpLayer(context, HTTPMode.transparent, interceptor, lane)
             return
         layer: Any = TCPLayer(context)
         if self._tls is not None:

@@ -13,10 +13,11 @@ from buffy_proxy.cache import Cache
 from buffy_proxy.config import Config, policy_for
 from buffy_proxy.core import fields as f
 from buffy_proxy.core import rules
+from buffy_proxy.core.blocks import field_block
 from buffy_proxy.core.head import RequestHead, request_objection
-from buffy_proxy.core.model import Request, Response, Served
+from buffy_proxy.core.model import Fields, Request, Response, Served
 from buffy_proxy.errors import StoreError
-from buffy_proxy.hot import BYTES_MAX, HEAD_MAX, Entry, HotAnswers, entry_of
+from buffy_proxy.hot import BYTES_MAX, HEAD_MAX, BlockEntry, Entry, HotAnswers, entry_of
 from buffy_proxy.ledger import Ledger
 from buffy_proxy.literals import address_text
 from buffy_proxy.logs import AccessLog
@@ -183,12 +184,31 @@ class Interceptor:
         answer = self.cache.open_now(request)
         if not isinstance(answer, Answer):
             return answer
+        self._remember(answer, request, session, key, Entry)
+        return self._said(answer, request, session)
+
+    def _remember(
+        self, answer: Answer, request: Request, session: Selectors, key: bytes, kind: type[Entry]
+    ) -> None:
         if answer.stamp is not None and len(key) <= HEAD_MAX and not self._events.wanted("served"):
             shown = rules.redact_url(request.url, self.cache.store.secret)
-            entry = entry_of(request, answer, self.cache.now(), session, shown)
+            entry = entry_of(request, answer, self.cache.now(), session, shown, kind)
             if entry is not None:
                 self.hot.put(key, entry)
-        return self._said(answer, request, session)
+
+    def answer_block(
+        self, method: str, url: str, fields: Fields, session: Selectors, key: bytes, room: int
+    ) -> tuple[bytes, bytes] | None:
+        """As `answer_and_remember` for HTTP/2: field block and content. None also where the content is longer
+        than `room`."""
+        request = Request(method, url, fields, b"", session.group, self._offline(session))
+        answer = self.cache.open_now(request)
+        if not isinstance(answer, Answer) or len(answer.content or b"") > room:
+            return None
+        self._remember(answer, request, session, key, BlockEntry)
+        content = answer.content or b""
+        self._note(answer, len(content), session, method, url)
+        return field_block(answer.status, answer.fields), content
 
     def answer_now(self, request: Request, session: Selectors) -> bytes | Looked | None:
         """The bytes of a hit that needs no waiting; counted and logged as any other. Else what `Cache.open`
@@ -250,6 +270,10 @@ class Interceptor:
     def adopt(self, client: connection.Client, session: Selectors) -> None:
         """A connection whose CONNECT was answered elsewhere."""
         self._sessions[client.id] = session
+
+    def session_of(self, client: connection.Client) -> Selectors | None:
+        """What its CONNECT said, None without one."""
+        return self._sessions.get(client.id)
 
     def _note(
         self,

@@ -35,9 +35,11 @@ from mitmproxy.proxy.layers.http import (
 from buffy_proxy.addons.exchange import AskHook, ChunkHook, Exchange
 from buffy_proxy.addons.http1 import replace_client
 from buffy_proxy.addons.interceptor import Interceptor
+from buffy_proxy.addons.lane import Desk, Lane
 from buffy_proxy.addons.quick import BuffyHttp1Server
 from buffy_proxy.answer import Answer
 from buffy_proxy.core import fields as f
+from buffy_proxy.literals import address_text
 
 NOT_A_WEB_SERVER = (
     "this is a proxy, not a web server: name it in HTTPS_PROXY and HTTP_PROXY (`buffy env`), or look at the "
@@ -54,18 +56,31 @@ CommandGenerator = Generator[commands.Command, Any, Any]
 class BuffyHttpLayer(HttpLayer):
     """mitmproxy's HTTP layer with our streams in it."""
 
-    def __init__(self, context: Context, mode: HTTPMode, interceptor: Interceptor) -> None:
+    def __init__(
+        self, context: Context, mode: HTTPMode, interceptor: Interceptor, lane: Lane | None = None
+    ) -> None:
+        """`lane`: an HTTP/2 connection that the front began."""
         super().__init__(context, mode)
         self.interceptor = interceptor
+        self._lane = lane
 
     def _handle_event(self, event: events.Event) -> CommandGenerator:
         if isinstance(event, events.Start):
             h2 = self.context.client.alpn == b"h2"
             context = self.context.fork()
             self.connections[self.context.client] = (
-                BuffyHttp2Server(context) if h2 else BuffyHttp1Server(context, self)
+                self._http2(context) if h2 else BuffyHttp1Server(context, self)
             )
         yield from super()._handle_event(event)
+
+    def _http2(self, context: Context) -> BuffyHttp2Server:
+        if self._lane is not None:
+            return BuffyHttp2Server(context, self._lane, begun=True)
+        address, session = context.server.address, self.interceptor.session_of(context.client)
+        if self.mode is not HTTPMode.transparent or address is None or session is None:
+            return BuffyHttp2Server(context, None)
+        base = f"https://{address_text((address[0], address[1]))}"
+        return BuffyHttp2Server(context, Lane(Desk(self.interceptor, base, session)))
 
     def make_stream(self, stream_id: int) -> CommandGenerator:
         stream = BuffyStream(self.context.fork(), stream_id, self)
@@ -92,16 +107,35 @@ class BuffyHttpLayer(HttpLayer):
 
 
 class BuffyHttp2Server(Http2Server):
-    """Tells when the flow-control window of a stream let out what was buffered (RFC 9113 §5.2)."""
+    """Answers hits in a lane, if there is one, and tells when the flow-control window of a stream let out
+    what was buffered (RFC 9113 §5.2)."""
 
-    def __init__(self, context: Context) -> None:
+    def __init__(self, context: Context, lane: Lane | None, *, begun: bool = False) -> None:
+        """`begun`: the connection preface was sent."""
         super().__init__(context)
         self._moved = asyncio.Event()
+        self._lane = lane
+        self._begun = begun
+        if lane is not None:
+            self.h2_conn = lane.h2
 
     def _handle_event(self, event: events.Event) -> CommandGenerator:
-        yield from super()._handle_event(event)
+        if isinstance(event, events.DataReceived) and self._lane is not None:
+            yield from self._take(event.data, self._lane)
+        elif not (self._begun and isinstance(event, events.Start)):
+            yield from super()._handle_event(event)
         if isinstance(event, events.DataReceived | events.ConnectionClosed):
             self._moved.set()
+
+    def _take(self, data: bytes, lane: Lane) -> CommandGenerator:
+        lane.feed(data)
+        while not lane.closed:
+            if said := lane.answers():
+                yield commands.SendData(self.conn, said)
+            elif frames := lane.frames():
+                yield from super()._handle_event(events.DataReceived(self.conn, frames))
+            else:
+                return
 
     async def window_open(self, stream_id: int) -> None:
         while self.h2_conn.stream_buffers.get(stream_id) and not self.is_closed(stream_id):

@@ -51,7 +51,7 @@ class Leaves:
         self._contexts: OrderedDict[str, tuple[ssl.SSLContext, float]] = OrderedDict()
 
     def context(self, host: str) -> ssl.SSLContext:
-        """HTTP/1.1 only: who speaks HTTP/2 is served elsewhere. Raises OSError or ValueError."""
+        """Speaks HTTP/2 with clients that offer it, else HTTP/1.1. Raises OSError or ValueError."""
         known = self._contexts.get(host)
         if known is None or time.time() > known[1]:
             known = self._make(host)
@@ -66,14 +66,15 @@ class Leaves:
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
         context.minimum_version = ssl.TLSVersion.TLSv1_2
         context.load_cert_chain(file, self._key_file)
-        context.set_alpn_protocols(["http/1.1"])
+        context.set_alpn_protocols(["h2", "http/1.1"])
         context.num_tickets = 1
         return context, renew_at
 
     def _renewed(self, file: Path, host: str) -> float:
         """Makes the leaf; of several workers that find none the first one makes that of all."""
-        with (self._folder / "lock").open("w") as lock:
-            fcntl.flock(lock, fcntl.LOCK_EX)
+        lock = os.open(self._folder / "lock", os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        with os.fdopen(lock, "wb") as held:
+            fcntl.flock(held, fcntl.LOCK_EX)
             found = self._valid_until(file, host)
             if found is None:
                 write(file, self._leaf(host).public_bytes(serialization.Encoding.PEM))

@@ -11,10 +11,11 @@ from typing import Any
 
 import pytest
 
+from buffy_proxy.selectors import Selectors
 from tests.support import answers
 from tests.support.buffy import Buffy
 from tests.support.origin import Origin
-from tests.support.wire import Reply, request_bytes
+from tests.support.wire import Reply, connect, request_bytes
 
 CONFIG = '[[rule]]\nmatch = "**/kept**"\nstrategy = "never"\n'
 
@@ -185,3 +186,15 @@ def test_an_answer_without_content_is_stored(
     replies = [server.get(url) for _ in range(3)]
     assert [reply.status for reply in replies] == [204] * 3
     assert not replies[0].cache.hit and replies[-1].cache.hit
+
+
+def test_nothing_outside_a_tunnel_passes_for_something_inside(
+    server: Buffy, tls_origin: Origin, path: str
+) -> None:
+    """What is remembered for a tunnel bears the tunnel's name; who sends that name as bytes gets nothing."""
+    url = tls_origin.on(path, answers.fixed(b"inside", answers.FRESH))
+    hot(server, url)
+    request = request_bytes("GET", path, tls_origin.authority)
+    with connect(server.proxy) as connection:
+        connection.send(f"https://{tls_origin.authority} {Selectors()!r} ".encode() + request)
+        assert connection.head().status == 400

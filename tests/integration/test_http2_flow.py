@@ -1,101 +1,19 @@
-"""HTTP/2 clients that read slowly, stop, or leave: frame by frame, with windows under the test's control."""
+"""HTTP/2 clients that read slowly, stop, or leave."""
 
 from __future__ import annotations
 
 import functools
 import hashlib
-import ssl
 import time
-from collections import defaultdict
 
-import h2.config
-import h2.connection
-import h2.events
-import h2.settings
 import pytest
 
 from tests.support import answers
 from tests.support.bodies import piece
 from tests.support.buffy import Buffy
+from tests.support.http2 import Client
 from tests.support.origin import Origin, Peer, Received
 from tests.support.procs import wait_until
-from tests.support.wire import tunnel
-
-
-class Client:
-    """Opens windows only when it is told to: `acknowledge` is False at first."""
-
-    def __init__(self, server: Buffy, origin: Origin, window: int = 65_535) -> None:
-        self.origin = origin
-        context = ssl.create_default_context(cafile=str(server.ca_file))
-        context.set_alpn_protocols(["h2"])
-        raw = tunnel(server.proxy, "127.0.0.1", origin.port, timeout=20)
-        self.sock = context.wrap_socket(raw.sock, server_hostname="127.0.0.1")
-        assert self.sock.selected_alpn_protocol() == "h2"
-        self.h2 = h2.connection.H2Connection(h2.config.H2Configuration(header_encoding="utf-8"))
-        self.h2.initiate_connection()
-        self.h2.update_settings({h2.settings.SettingCodes.INITIAL_WINDOW_SIZE: window})
-        self.h2.increment_flow_control_window(1 << 30)
-        self.acknowledge = False
-        self.heads: dict[int, dict[str, str]] = {}
-        self.bodies: defaultdict[int, bytearray] = defaultdict(bytearray)
-        self.owed: defaultdict[int, int] = defaultdict(int)
-        self.ended: set[int] = set()
-        self.resets: set[int] = set()
-        self.flush()
-
-    def flush(self) -> None:
-        self.sock.sendall(self.h2.data_to_send())
-
-    def request(self, path: str, method: str = "GET") -> int:
-        stream = self.h2.get_next_available_stream_id()
-        names = {":method": method, ":scheme": "https", ":authority": self.origin.authority, ":path": path}
-        self.h2.send_headers(stream, list(names.items()), end_stream=True)
-        self.flush()
-        return stream
-
-    def read(self, seconds: float, until=lambda: False) -> None:  # type: ignore[no-untyped-def]
-        deadline = time.monotonic() + seconds
-        while not until() and time.monotonic() < deadline:
-            self.sock.settimeout(max(0.01, deadline - time.monotonic()))
-            try:
-                data = self.sock.recv(1 << 16)
-            except TimeoutError:
-                return
-            assert data, "the proxy closed the connection"
-            for event in self.h2.receive_data(data):
-                self._handle(event)
-            self.flush()
-
-    def _handle(self, event: h2.events.Event) -> None:
-        match event:
-            case h2.events.ResponseReceived():
-                self.heads[event.stream_id] = dict(event.headers)  # type: ignore[arg-type]
-            case h2.events.DataReceived():
-                self.bodies[event.stream_id] += event.data
-                self.owed[event.stream_id] += event.flow_controlled_length
-                if self.acknowledge:
-                    self.open(event.stream_id)
-            case h2.events.StreamEnded():
-                self.ended.add(event.stream_id)
-            case h2.events.StreamReset():
-                self.resets.add(event.stream_id)
-
-    def has(self, stream: int, size: int) -> bool:
-        return len(self.bodies[stream]) >= size
-
-    def open(self, stream: int) -> None:
-        """Gives back the window that the stream's data used."""
-        if stream not in self.ended and self.owed[stream]:
-            self.h2.increment_flow_control_window(self.owed.pop(stream), stream)
-            self.flush()
-
-    def finish(self, *streams: int, seconds: float = 20) -> None:
-        self.acknowledge = True
-        for stream in streams:
-            self.open(stream)
-        self.read(seconds, lambda: self.ended >= set(streams))
-        assert self.ended >= set(streams)
 
 
 def scripted(origin: Origin, path: str, size: int, store: bool) -> str:

@@ -15,6 +15,7 @@ import pytest
 
 from tests.support import answers
 from tests.support.buffy import Buffy
+from tests.support.http2 import Client
 from tests.support.origin import Origin, Peer, Received, Step
 from tests.support.wire import Connection, Reply, open_through, proxy_authorization, request_bytes, target_of
 
@@ -25,6 +26,7 @@ strategy = { strategy_name = "never" }
 """
 
 Line = tuple[str, str]
+MASKED_LOWER = re.compile(rb"(?m)^(age: |cache-status: .*?; ttl=|date: )[^;\r]+")
 MASKED = re.compile(rb"(?m)^(Age: |Cache-Status: .*?; ttl=|Date: )[^;\r]+")
 MODIFIED = "Mon, 06 Nov 2023 08:00:00 GMT"
 
@@ -146,12 +148,19 @@ def both(request: pytest.FixtureRequest, server: Buffy, origin: Origin, tls_orig
     return Both(server, origin if request.param == "http" else tls_origin)
 
 
-def requests(url: Callable[[str], str], count: int) -> list[tuple[str, bytes]]:
-    """(method, bytes): every resource, then a random choice of everything with everything."""
+def chosen(count: int) -> list[tuple[str, str, list[Line]]]:
+    """(method, path, fields): every resource, then a random choice of everything with everything."""
     every = list(itertools.product(("GET", "GET", "HEAD"), RESOURCES, FIELDS, WHO))
-    chosen: list[tuple[str, str, list[Line], list[Line]]] = [("GET", path, [], []) for path in RESOURCES]
-    chosen += random.Random(int.from_bytes(b"quick")).sample(every, count)
-    return [(method, asked(method, url(path), [*who, *fields])) for method, path, fields, who in chosen]
+    some = random.Random(int.from_bytes(b"quick")).sample(every, count)
+    return [
+        *(("GET", path, []) for path in RESOURCES),
+        *((method, path, [*who, *fields]) for method, path, fields, who in some),
+    ]
+
+
+def requests(url: Callable[[str], str], count: int) -> list[tuple[str, bytes]]:
+    """(method, bytes)."""
+    return [(method, asked(method, url(path), fields)) for method, path, fields in chosen(count)]
 
 
 def test_generated_requests(both: Both) -> None:
@@ -168,6 +177,50 @@ def test_generated_requests(both: Both) -> None:
                     break
                 time.sleep(0.1 * attempt)
             assert said == [expected] * 3, data
+
+
+def in_http2(client: Client, method: str, path: str, fields: list[Line], *, split: bool) -> bytes:
+    """The answer as HTTP/1.1 would have it: the same lines, their names in lower case, and the content."""
+    lines = [(name.lower(), value) for name, value in fields]
+    stream = client.request(path, method, lines, split=split)
+    client.finish(stream)
+    head = "".join(f"{name}: {value}\r\n" for name, value in client.fields[stream])
+    status = client.heads[stream][":status"].encode()
+    return status + b"\r\n" + MASKED_LOWER.sub(rb"\1#", head.encode("latin-1")) + client.bodies[stream]
+
+
+def as_http2(data: bytes) -> bytes:
+    """An answer of HTTP/1.1 in these words, without what is not allowed there (RFC 9113 §8.2.2)."""
+    head, _, body = data.partition(END)
+    first, *lines = head.split(b"\r\n")
+    fields = [line.partition(b": ") for line in lines]
+    hop = (b"connection", b"transfer-encoding")
+    kept = [
+        name.lower() + b": " + value.strip() + b"\r\n" for name, _, value in fields if name.lower() not in hop
+    ]
+    return first[9:12] + b"\r\n" + b"".join(kept) + body
+
+
+def test_generated_requests_in_http2(server: Buffy, tls_origin: Origin) -> None:
+    """On a connection that the front has, on one that mitmproxy has, in the ordinary way (a head in two
+    frames), and in HTTP/1.1."""
+    both = Both(server, tls_origin)
+    given = Client(server, tls_origin)
+    prompt = 0
+    for method, path, fields in chosen(120):
+        data = asked(method, tls_origin.url(path), fields)
+        for attempt in range(5):
+            expected = as_http2(both.settled(method, data))
+            ordinary = in_http2(given, method, path, fields, split=True)
+            said = [in_http2(given, method, path, fields, split=False) for _ in range(3)]
+            fresh = Client(server, tls_origin)
+            said += [in_http2(fresh, method, path, fields, split=False) for _ in range(2)]
+            prompt += len(fresh.prompt)
+            if {ordinary, *said} == {expected}:
+                break
+            time.sleep(0.1 * attempt)
+        assert {ordinary, *said} == {expected}, (method, path, fields)
+    assert prompt > 30
 
 
 def test_pipelined_pairs(both: Both) -> None:

@@ -3,7 +3,9 @@
 The records of resources, versions and error responses are the truth; the orders (creation, group, due, stale,
 LRU), reference counts and totals follow from them. A derived database is right when every entry that
 follows from a record is there and it has no more entries than that: so one walk over the records suffices,
-and the same walk rebuilds. It runs within one transaction and so is right while others write.
+and the same walk rebuilds. References are counted a slice of the digests at a time, each in a quick walk of
+its own: so memory stays within some 300 MiB. All of it runs within one transaction, and so is right while
+others write; what they free meanwhile can be used again only after it.
 """
 
 from __future__ import annotations
@@ -11,14 +13,17 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import pairwise, takewhile
 from typing import Any, Final, Literal
 
 from buffy_proxy.core.model import Version
-from buffy_proxy.store.records import RecordError, decode_resource, decode_version, time_key
+from buffy_proxy.store.records import RecordError, body_of, decode_resource, decode_version, time_key
 from buffy_proxy.store.tx import BODY, SEQ, Tx, group_prefix
 
 Kind = Literal["record", "index", "references", "totals", "body", "orphan", "temporary"]
 DERIVED: Final = ("order", "groups", "ordered", "due", "stale", "lru")
+SLICE: Final = 1_000_000
+"""Bodies whose references are counted at a time, about."""
 NAMED_AT_MOST: Final = 20
 """Missing entries of one order that are named singly."""
 REBUILD: Final = "orders, counts and totals are made anew from the records"
@@ -40,15 +45,12 @@ class Finding:
 class Walk:
     """One walk over all records. After `entries()` is used up the other attributes tell what it met.
 
-    broken      records that do not decode or have no resource: database name, key, problem
-    references  how many records name each body; sizes: and how large they say it is
+    broken      records that do not decode or have no resource: by database name and key, the problem
     """
 
     def __init__(self, tx: Tx) -> None:
         self._tx = tx
-        self.broken: list[tuple[str, bytes, str]] = []
-        self.references: Counter[bytes] = Counter()
-        self.sizes: dict[bytes, int] = {}
+        self.broken: dict[tuple[str, bytes], str] = {}
         self.resources = 0
         self.versions = 0
         self.next_seq = 0
@@ -70,7 +72,7 @@ class Walk:
             try:
                 entry = decode_resource(rid.decode("ascii", "replace"), record)
             except RecordError as error:
-                self.broken.append(("resources", rid, str(error)))
+                self.broken["resources", rid] = str(error)
                 continue
             self.resources += 1
             self.next_seq = max(self.next_seq, entry.seq + 1)
@@ -86,24 +88,50 @@ class Walk:
         try:
             version = decode_version(rid.decode("ascii", "replace"), name.decode("ascii", "replace"), record)
         except RecordError as error:
-            self.broken.append((db, key, str(error)))
+            self.broken[db, key] = str(error)
             return None
         owner = self._tx.txn.get(rid, db=self._tx.db.resources)
         if owner is None or not _decodes(rid, owner):
-            self.broken.append((db, key, "its resource is not there"))
+            self.broken[db, key] = "its resource is not there"
             return None
         return version
 
     def _of_version(self, db: str, key: bytes, version: Version) -> Iterator[tuple[str, bytes, bytes]]:
-        digest = bytes.fromhex(version.body.digest)
-        self.references[digest] += 1
-        self.sizes[digest] = version.body.size
         if db == "errors":
             yield "stale", time_key(version.fresh_until) + key, b""
             return
         self.versions += 1
         if version.refresh_at is not None:
             yield "due", time_key(version.refresh_at) + key, b""
+
+
+class References:
+    """Of the bodies in one slice: how many sound records name each, and how large they say it is."""
+
+    def __init__(self, tx: Tx, walk: Walk, low: bytes, high: bytes) -> None:
+        self.count: Counter[bytes] = Counter()
+        self.sizes: dict[bytes, int] = {}
+        for name in ("versions", "errors"):
+            with tx.txn.cursor(getattr(tx.db, name)) as cursor:
+                for key, record in cursor:
+                    if (name, key) in walk.broken:
+                        continue
+                    digest, size = body_of(record)
+                    if low <= digest < high:
+                        self.count[digest] += 1
+                        self.sizes[digest] = size
+
+
+def slices(tx: Tx) -> Iterator[tuple[bytes, bytes]]:
+    """The digests from … to (without) …, in ranges of about as many bodies."""
+    parts = min(256, 1 + tx.txn.stat(tx.db.bodies)["entries"] // SLICE)
+    return pairwise([*(bytes([256 * part // parts]) for part in range(parts)), b"\xff" * 33])
+
+
+def _keys(tx: Tx, db: Any, low: bytes, high: bytes) -> Iterator[bytes]:
+    with tx.txn.cursor(db) as cursor:
+        if cursor.set_range(low):
+            yield from takewhile(lambda key: key < high, cursor.iternext(keys=True, values=False))
 
 
 def audit(tx: Tx) -> Iterator[Finding]:
@@ -119,7 +147,7 @@ def audit(tx: Tx) -> Iterator[Finding]:
         if count > NAMED_AT_MOST:
             more = count - NAMED_AT_MOST
             yield Finding("index", f"order {name!r}", f"{more} more entries are missing", REBUILD)
-    for db, key, problem in walk.broken:
+    for (db, key), problem in walk.broken.items():
         yield Finding("record", f"{db} {_label(key)}", problem, "the record is dropped")
     for name in DERIVED:
         extra = tx.txn.stat(getattr(tx.db, name))["entries"] - expected[name]
@@ -130,18 +158,18 @@ def audit(tx: Tx) -> Iterator[Finding]:
 
 def _audit_bodies(tx: Tx, walk: Walk) -> Iterator[Finding]:
     live = size = 0
-    unseen = dict(walk.references)
-    with tx.txn.cursor(tx.db.bodies) as cursor:
-        for digest, record in cursor:
-            refs, stored_size, trashed_at = BODY.unpack(record)
-            wanted = unseen.pop(digest, 0)
+    for low, high in slices(tx):
+        named = References(tx, walk, low, high)
+        for digest in _keys(tx, tx.db.bodies, low, high):
+            refs, stored_size, trashed_at = BODY.unpack(tx.txn.get(digest, db=tx.db.bodies))
+            wanted = named.count.pop(digest, 0)
             live, size = live + (refs > 0), size + (stored_size if refs else 0)
-            if refs != wanted or (wanted and stored_size != walk.sizes[digest]):
+            if refs != wanted or (wanted and stored_size != named.sizes[digest]):
                 yield Finding("references", digest.hex(), f"{refs} counted, {wanted} name it", REBUILD)
             elif not refs and tx.txn.get(time_key(trashed_at) + digest, db=tx.db.trash) is None:
                 yield Finding("references", digest.hex(), "unreferenced, but not in the trash", REBUILD)
-    for digest in unseen:
-        yield Finding("references", digest.hex(), "named by a record, but not registered", REBUILD)
+        for digest in named.count:
+            yield Finding("references", digest.hex(), "named by a record, but not registered", REBUILD)
     with tx.txn.cursor(tx.db.inline) as cursor:
         for digest in cursor.iternext(keys=True, values=False):
             if tx.txn.get(digest, db=tx.db.bodies) is None:
@@ -160,11 +188,14 @@ def rebuild(tx: Tx, now: float) -> None:
     walk = Walk(tx)
     for name, key, value in walk.entries():
         tx.txn.put(key, value, db=getattr(tx.db, name))
-    registered = _all_keys(tx, tx.db.bodies) | _all_keys(tx, tx.db.inline) | set(walk.references)
-    for digest in registered:
-        _register(tx, walk, digest, now)
-    sizes = sum(walk.sizes.values())
-    counted = (walk.resources, walk.versions, len(walk.references), sizes)
+    live = size = 0
+    for low, high in slices(tx):
+        named = References(tx, walk, low, high)
+        registered = {key for db in (tx.db.bodies, tx.db.inline) for key in _keys(tx, db, low, high)}
+        for digest in registered | set(named.count):
+            _register(tx, named, digest, now)
+        live, size = live + len(named.count), size + sum(named.sizes.values())
+    counted = (walk.resources, walk.versions, live, size)
     next_seq = max(walk.next_seq, tx.totals()[4])
     tx.set_totals(*counted, next_seq)
     for rid in owners:
@@ -177,24 +208,19 @@ def _drop_broken(tx: Tx) -> set[bytes]:
     walk = Walk(tx)
     for _ in walk.entries():
         pass
-    for name, key, _ in walk.broken:
+    for name, key in walk.broken:
         tx.txn.delete(key, db=getattr(tx.db, name))
-    return {key.partition(b"\0")[0] for _, key, _ in walk.broken}
+    return {key.partition(b"\0")[0] for _, key in walk.broken}
 
 
-def _register(tx: Tx, walk: Walk, digest: bytes, now: float) -> None:
-    refs = walk.references[digest]
+def _register(tx: Tx, named: References, digest: bytes, now: float) -> None:
+    refs = named.count[digest]
     found = tx.txn.get(digest, db=tx.db.bodies)
     content = tx.txn.get(digest, db=tx.db.inline)
-    size = walk.sizes.get(digest) or (BODY.unpack(found)[1] if found else len(content or b""))
+    size = named.sizes.get(digest) or (BODY.unpack(found)[1] if found else len(content or b""))
     tx.txn.put(digest, BODY.pack(refs, size, 0.0 if refs else now), db=tx.db.bodies)
     if not refs:
         tx.txn.put(time_key(now) + digest, b"", db=tx.db.trash)
-
-
-def _all_keys(tx: Tx, db: Any) -> set[bytes]:
-    with tx.txn.cursor(db) as cursor:
-        return set(cursor.iternext(keys=True, values=False))
 
 
 def _decodes(rid: bytes, record: bytes) -> bool:

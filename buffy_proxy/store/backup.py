@@ -78,7 +78,7 @@ def _copy(index: Index, files: BodyFiles, target: Path) -> Backup:
 def _file_bodies(index: Index) -> dict[bytes, int]:
     """Digests and sizes of the referenced bodies that are files."""
     with index.env.begin() as txn, txn.cursor(index.db.bodies) as cursor:
-        found = [(digest, *BODY.unpack(record)) for digest, record in cursor]
+        found = ((digest, *BODY.unpack(record)) for digest, record in cursor)
         return {d: size for d, refs, size, _ in found if refs and txn.get(d, db=index.db.inline) is None}
 
 

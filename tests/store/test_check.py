@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 
 from buffy_proxy.errors import StoreUnusable
+from buffy_proxy.store import audit
 from buffy_proxy.store.check import check
 from buffy_proxy.store.env import Index, open_index
 from buffy_proxy.store.records import time_key
@@ -130,6 +131,35 @@ def test_an_order_that_lost_its_entries_or_has_too_many(data_dir: Path, name: st
     store = lmdb_store(data_dir)
     assert [due.resource_id for due in store.due(NOW + 10**6, 9)] == ["id-large"]
     assert [r.id[3:] for r in store.resources()] == [*WHOLE, "error"]
+    store.close()
+
+
+def test_references_are_counted_in_slices(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    store = lmdb_store(tmp_path)
+    for number in range(40):
+        put(store, b"%d" % (number // 2), name=f"{number}")
+    usage = store.usage()
+    store.close()
+    digests: list[bytes] = []
+
+    def change(index: Index, txn: Any) -> None:
+        with txn.cursor(index.db.bodies) as cursor:
+            digests.extend(cursor.iternext(keys=True, values=False))
+        txn.delete(digests[3], db=index.db.bodies)
+        for digest in (digests[0], digests[-1]):
+            txn.put(digest, BODY.pack(7, 2, 0.0), db=index.db.bodies)
+
+    edit(tmp_path, change)
+    whole = set(findings(tmp_path))
+    assert {("references", digests[at].hex()) for at in (0, 3, -1)} <= whole
+    monkeypatch.setattr(audit, "SLICE", 3)
+    assert set(findings(tmp_path)) == whole
+    assert set(findings(tmp_path, repair=True)) == whole
+    assert findings(tmp_path) == []
+    monkeypatch.undo()
+    assert findings(tmp_path) == []
+    store = lmdb_store(tmp_path)
+    assert store.usage() == usage
     store.close()
 
 

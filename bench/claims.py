@@ -100,6 +100,11 @@ def order(key: str) -> Figure:
     return find
 
 
+def second_worker(results: Result) -> float | None:
+    """The most by which a hit costs more processor time with two workers."""
+    return max((r["cpu_us_ratio"] for r in rows_of(results, "workers") if r["workers"] == 2), default=None)
+
+
 BUSY = ", 32 connections"
 ALONE = ", 1 connection"
 CLAIMS = (
@@ -122,6 +127,7 @@ CLAIMS = (
     Claim("1 GiB miss over HTTP, × Squid", thing("http, miss", "of_squid"), least=1.0),
     Claim("1 GiB miss over HTTPS, × Squid", thing("https, miss", "of_squid"), least=1.0),
     Claim("growth of anonymous memory with 1 GiB, MiB", memory, most=32),
+    Claim("processor time of a hit with two workers, × one", second_worker, most=1.15),
     Claim("requests to the origin for fifty at once", asked_once, most=1),
     Claim("look-up of any resource in the largest store, × the smallest", growth("look_up, any"), most=1.3),
     Claim("look-up of one of a thousand, × the smallest", growth("look_up, hot"), most=1.3),

@@ -195,6 +195,26 @@ def parts(rows: list[Result]) -> str:
     return "\n".join([*tables, breakdown(rows, "calls", "system call", "a hit")])
 
 
+def workers(rows: list[Result]) -> str:
+    start = ("what", "workers", "CPU µs a hit", "× one", "hits/s", "× one", "p99 µs")
+    cells = (
+        (
+            f"{row['scheme']}, {row['connections']} connections",
+            row["workers"],
+            f"{row['cpu_us']:.2f}",
+            f"{row['cpu_us_ratio']:.3f}",
+            number(row["per_second"]),
+            f"{row['per_second_ratio']:.2f}",
+            f"{row['p99_us']:.0f}",
+            f"{row['least_busy']:.2f}",
+            row["failed"],
+        )
+        for row in rows
+    )
+    note = "Balance: processor time of the least busy worker over that of the busiest.\n"
+    return f"{table((*start, 'balance', 'failed'), cells)}\n{note}"
+
+
 MOST_PARTS = 15
 
 
@@ -218,6 +238,7 @@ SECTIONS: dict[str, tuple[str, Callable[[Any], str]]] = {
     "late": ("First byte of an answer whose end comes a second later", waits),
     "together": ("Fifty clients at once", waits),
     "parts": ("Where each microsecond of a hit goes", parts),
+    "workers": ("Several workers", workers),
     "lookup": ("Look-up", lookup),
     "scale": ("Start-up, memory, eviction", scale),
     "client": ("A cached order, 1 KiB, create_request to last byte", client),

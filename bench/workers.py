@@ -13,17 +13,18 @@ import json
 import statistics
 import subprocess
 import tempfile
+from collections.abc import Sequence
 from contextlib import ExitStack
 from pathlib import Path
 
-from bench.common import OUT, Result, cpu_s, machine
+from bench.common import OUT, Result, cpu_s
 from bench.ground import compile_load, origin_process
-from bench.report import machine as machine_line
-from bench.report import number, table
+from bench.report import workers as markdown
 from tests.support.buffy import Buffy
 from tests.support.workers import workers
 
 URLS = 1000
+WARM_S = 120.0
 
 
 class Case:
@@ -38,8 +39,9 @@ class Case:
         self.server = Buffy(home, config, env).start()
         self.pids = workers(self.server)
 
-    def run(self, scheme: str, connections: int, seconds: float) -> Result:
-        numbers = ["/small/", 0, URLS, connections, seconds]
+    def run(self, scheme: str, connections: int, seconds: float, limit: int = 0) -> Result:
+        """Ends after `limit` answers if that is not 0."""
+        numbers = ["/small/", 0, URLS, connections, seconds, *([f"limit={limit}"] if limit else [])]
         command = [self.load, *self.server.proxy, scheme, "127.0.0.1", self.origin[scheme], *numbers]
         before = [cpu_s([pid]) for pid in self.pids]
         done = subprocess.run([str(part) for part in command], capture_output=True, text=True, check=True)
@@ -58,8 +60,7 @@ def measure(cases: list[Case], rounds: int, seconds: float) -> list[Result]:
     rows = []
     for scheme in ("http", "https"):
         for case in cases:
-            for _ in range(3):  # each worker has to see each URL
-                case.run(scheme, 32, seconds)
+            case.run(scheme, 32, WARM_S, limit=30 * URLS)  # each worker has to see each URL
         for connections in (32, 64):
             taken: dict[int, list[Result]] = {case.count: [] for case in cases}
             for _ in range(rounds):
@@ -83,27 +84,16 @@ def summary(scheme: str, connections: int, count: int, taken: dict[int, list[Res
     return {**row, **middle, **ratios, "failed": failed}
 
 
-def markdown(results: Result) -> str:
-    names = (
-        "what", "workers", "CPU µs per hit", "× one", "hits/s", "× one", "p99 µs", "least busy", "failed",
-    )  # fmt: skip
-    cells = [
-        (
-            f"{row['scheme']}, {row['connections']} connections",
-            row["workers"],
-            f"{row['cpu_us']:.2f}",
-            f"{row['cpu_us_ratio']:.3f}",
-            number(row["per_second"]),
-            f"{row['per_second_ratio']:.2f}",
-            f"{row['p99_us']:.0f}",
-            f"{row['least_busy']:.2f}",
-            row["failed"],
-        )
-        for row in results["rows"]
-    ]
-    note = "Least busy: CPU time of the least busy worker over that of the busiest.\n"
-    rounds = f"Median of {results['rounds']} rounds, 1 KiB, {URLS} URLs.\n"
-    return f"## Workers\n\n{machine_line(results['machine'])}\n{rounds}\n{table(names, cells)}\n{note}"
+def rows(counts: Sequence[int], seconds: float, rounds: int) -> list[Result]:
+    """A row for each scheme, connections and number of workers. Ratios are to the first number."""
+    with ExitStack() as stack:
+        directory = Path(stack.enter_context(tempfile.TemporaryDirectory()))
+        origin, load = stack.enter_context(origin_process(directory)), compile_load(directory)
+        cases = []
+        for count in counts:
+            cases.append(Case(count, directory, origin, load))
+            stack.callback(cases[-1].server.discard)
+        return measure(cases, rounds, seconds)
 
 
 def main() -> None:
@@ -114,19 +104,11 @@ def main() -> None:
         "--workers", type=int, nargs="*", default=[1, 2], help="the first is what others compare to"
     )
     wanted = parser.parse_args()
-    with ExitStack() as stack:
-        directory = Path(stack.enter_context(tempfile.TemporaryDirectory()))
-        origin, load = stack.enter_context(origin_process(directory)), compile_load(directory)
-        cases = []
-        for count in wanted.workers:
-            cases.append(Case(count, directory, origin, load))
-            stack.callback(cases[-1].server.discard)
-        rows = measure(cases, wanted.rounds, 0.5 if wanted.quick else 2.0)
-    results = {"machine": machine(), "rounds": wanted.rounds, "rows": rows}
+    found = rows(wanted.workers, 0.5 if wanted.quick else 2.0, wanted.rounds)
     OUT.mkdir(exist_ok=True)
-    (OUT / "workers.json").write_text(json.dumps(results, indent=1) + "\n")
-    (OUT / "workers.md").write_text(markdown(results))
-    print(markdown(results))
+    (OUT / "workers.json").write_text(json.dumps(found, indent=1) + "\n")
+    (OUT / "workers.md").write_text(markdown(found))
+    print(markdown(found))
 
 
 if __name__ == "__main__":

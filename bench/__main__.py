@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
-from bench import claims, client, http2, listing, objects, parts, plots, report, stored, versus, workers
+from bench import claims, client, listing, objects, parts, plots, report, stored, versus, workers
 from bench.common import OUT, Result, machine
 from bench.ground import Ground, ground
 from bench.peers import PEERS, Absent
@@ -47,7 +47,6 @@ def rates(group: str) -> Beside:
 
 BESIDE: dict[str, Beside] = {
     **{group: rates(group) for group in ("hits", "many", "misses", "tls")},
-    "http2": lambda found, size: http2.rows_of(found, size.rounds, size.seconds),
     "big": lambda found, size: objects.big(found, size.transfers),
     "upload": lambda found, size: objects.upload(found, size.transfers),
     "late": lambda found, size: objects.late(found, size.transfers),

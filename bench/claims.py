@@ -115,8 +115,6 @@ CLAIMS = (
     Claim("p99 of hits over HTTP, × Squid", buffy("hits", "http, 1 ", "p99_of_squid", BUSY), most=1.0),
     Claim("p99 of hits over HTTPS, × Squid", buffy("hits", "https, 1 ", "p99_of_squid", BUSY), most=1.0),
     Claim("new TLS connections, × Squid", buffy("tls", "new", "of_squid"), least=1.2, floor=0.9),
-    Claim("HTTP/2 hits/s, 32 streams on a connection", buffy("http2", "1 × 32", "per_second"), least=3000),
-    Claim("HTTP/2 hits/s, 32 connections", buffy("http2", "32 × 1", "per_second"), least=3000),
     Claim(
         "a stored miss over direct, ms",
         thousandth(buffy("misses", "http, stored", "over_direct_us", ALONE)),

@@ -1,32 +1,48 @@
-"""Group `http2`: hits for HTTP/2 clients.
+"""Hits for HTTP/2 clients: `python -m bench.http2 [--seconds S] [--rounds N]`.
 
 The client is h2load (Debian: nghttp2-client), which knows no proxy: bench/relay.c opens the tunnels for it.
 Both run on the other core; their shares of it are part of each result, to show who was the bottleneck. TLS is
-between h2load and the proxy.
+between h2load and the proxy. Writes http2.md and http2.json to bench/out.
 """
 
 from __future__ import annotations
 
+import argparse
+import json
+import os
 import re
 import shutil
 import statistics
 import subprocess
+import tempfile
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
+from typing import Any
 
-from bench.common import HERE, Result, cpu_s, family, on_core
-from bench.ground import Ground
-from bench.peers import Absent, Peer
-from tests.support.procs import free_port
+from bench.peers import PEERS, Absent, Peer, Place, family, free_port, on_core
+from bench.report import number, table
 
+HERE = Path(__file__).parent
+OUT = HERE / "out"
 URLS = 1000
 SHAPES = ((1, 32), (32, 1), (1, 1))
 """Connections, and streams at a time on each."""
 WARM_UP_S = 1.0
+_TICK = os.sysconf("SC_CLK_TCK")
 _SPEED = re.compile(r"finished in [\d.]+m?s, ([\d.]+) req/s")
 _COUNTS = re.compile(r"(\d+) succeeded, (\d+) failed, (\d+) errored")
+Result = dict[str, Any]
+
+
+def cpu_s(pids: list[int]) -> float:
+    """Seconds of processor time that these processes used so far."""
+    total = 0
+    for pid in pids:
+        fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+        total += int(fields[11]) + int(fields[12])
+    return total / _TICK
 
 
 @contextmanager
@@ -108,23 +124,56 @@ def http2_hits(
     }
 
 
-def rows_of(found: Ground, rounds: int, seconds: float) -> list[Result]:
-    """[{"name", "peers": {peer: figures}}, …]: medians over the rounds. Squid speaks no HTTP/2 with clients,
-    and nginx would be another one as a reverse proxy."""
-    directory, port = found.generator.parent, found.origin["https"]
-    peers = [peer for peer in found.peers if peer.name in ("buffy", "mitmdump")]
-    for peer in peers:
-        store_all(directory, peer, port)
-    rows = []
-    for connections, streams in SHAPES:
-        taken: dict[str, list[Result]] = {peer.name: [] for peer in peers}
-        for _ in range(rounds):
-            for peer in peers:
-                taken[peer.name].append(http2_hits(directory, peer, port, connections, streams, seconds))
-        figures = {name: median(results) for name, results in taken.items()}
-        rows.append({"name": f"{connections} × {streams} streams", "peers": figures})
-    return rows
-
-
 def median(results: list[Result]) -> Result:
     return {key: statistics.median(result[key] for result in results) for key in results[0]}
+
+
+def markdown(rows: list[Result]) -> str:
+    names = ("HTTP/2 hits, 1 KiB", "hits/s", "CPU µs/hit", "p50 µs", "p99 µs", "h2load", "relay", "failed")
+    cells = (
+        (
+            f"{row['connections']} connections × {row['streams']} streams",
+            number(row["per_second"]),
+            f"{row['cpu_us']:.0f}",
+            f"{row['p50_us']:.0f}",
+            f"{row['p99_us']:.0f}",
+            f"{row['busy']:.2f}",
+            f"{row['relay']:.2f}",
+            f"{row['failed']:.0f}",
+        )
+        for row in rows
+    )
+    return table(names, cells)
+
+
+def main() -> None:
+    from bench.versus import origin_process
+
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--seconds", type=float, default=3.0)
+    parser.add_argument("--rounds", type=int, default=3)
+    wanted = parser.parse_args()
+    with ExitStack() as stack:
+        directory = Path(stack.enter_context(tempfile.TemporaryDirectory()))
+        origin = stack.enter_context(origin_process(directory))
+        home = directory / "buffy"
+        home.mkdir()
+        with on_core(0):
+            peer = PEERS["buffy"](Place(home, origin))
+        stack.callback(peer.stop)
+        store_all(directory, peer, origin["https"])
+        rows = []
+        for connections, streams in SHAPES:
+            once = [
+                http2_hits(directory, peer, origin["https"], connections, streams, wanted.seconds)
+                for _ in range(wanted.rounds)
+            ]
+            rows.append({"connections": connections, "streams": streams, **median(once)})
+    OUT.mkdir(exist_ok=True)
+    (OUT / "http2.json").write_text(json.dumps(rows, indent=1) + "\n")
+    (OUT / "http2.md").write_text(markdown(rows))
+    print(markdown(rows))
+
+
+if __name__ == "__main__":
+    main()

@@ -77,26 +77,6 @@ def headroom(rows: list[Result]) -> str:
     return f"Generator and origin are faster than what they measure by at least: {said}.{word}\n"
 
 
-def http2(rows: list[Result]) -> str:
-    names = ("connections", "through", "per second", "proxy CPU µs", "p50 µs", "p99 µs", "h2load", "relay")
-    cells = (
-        (
-            row["name"],
-            name,
-            number(found["per_second"]),
-            number(found["cpu_us"]),
-            f"{found['p50_us']:.0f}",
-            f"{found['p99_us']:.0f}",
-            f"{found['busy']:.2f}",
-            f"{found['relay']:.2f}",
-            f"{found['failed']:.0f}",
-        )
-        for row in rows
-        for name, found in row["peers"].items()
-    )
-    return table((*names, "failed"), cells)
-
-
 def misses(rows: list[Result]) -> str:
     cells = []
     for row in rows:
@@ -252,7 +232,6 @@ SECTIONS: dict[str, tuple[str, Callable[[Any], str]]] = {
     "hits": ("Hits", rates),
     "many": ("Hits over many URLs", rates),
     "tls": ("New TLS connections", rates),
-    "http2": ("HTTP/2 hits, 1 KiB", http2),
     "misses": ("Misses, 1 KiB", misses),
     "big": ("1 GiB", big),
     "upload": ("Uploads", upload),

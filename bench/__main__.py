@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
-from bench import claims, client, listing, objects, parts, plots, report, stored, versus, workers
+from bench import claims, client, http2, listing, objects, parts, plots, report, stored, versus, workers
 from bench.common import OUT, Result, machine
 from bench.ground import Ground, ground
 from bench.peers import PEERS, Absent
@@ -54,6 +54,7 @@ BESIDE: dict[str, Beside] = {
 }
 """Through all peers on one ground."""
 ALONE: dict[str, Alone] = {
+    "http2": lambda size: http2.rows(max(1.0, size.seconds), size.transfers),
     "parts": lambda size: parts.hit_parts(max(1.0, size.seconds)),
     "workers": lambda size: workers.rows((1, 2), size.seconds, size.rounds),
     "lookup": lambda size: stored.lookup(size.largest),

@@ -17,7 +17,20 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
-from bench import claims, client, listing, objects, parts, plots, report, stored, versus, workers
+from bench import (
+    claims,
+    client,
+    http2,
+    listing,
+    lookup,
+    objects,
+    parts,
+    plots,
+    report,
+    scale,
+    versus,
+    workers,
+)
 from bench.common import OUT, Result, machine
 from bench.ground import Ground, ground
 from bench.peers import PEERS, Absent
@@ -36,7 +49,7 @@ class Size:
 
 QUICK = Size(0.3, 1, 5_000, 10_000, 1)
 WHOLE = Size(2.0, 5, 100_000, 1_000_000, 3)
-LARGEST = 10_000_000
+STORES = (1_000, 10_000, 100_000, 1_000_000, 10_000_000)
 Beside = Callable[[Ground, Size], Any]
 Alone = Callable[[Size], Any]
 
@@ -54,14 +67,19 @@ BESIDE: dict[str, Beside] = {
 }
 """Through all peers on one ground."""
 ALONE: dict[str, Alone] = {
+    "http2": lambda size: http2.rows(max(1.0, size.seconds), size.transfers),
     "parts": lambda size: parts.hit_parts(max(1.0, size.seconds)),
     "workers": lambda size: workers.rows((1, 2), size.seconds, size.rounds),
-    "lookup": lambda size: stored.lookup(size.largest),
-    "scale": lambda size: stored.scale(size.largest),
+    "lookup": lambda size: lookup.lookups(sizes(size.largest)),
+    "scale": lambda size: scale.rows_of(sizes(size.largest)),
     "client": lambda size: client.rows_of(size.seconds, client.old_python(None)),
     "listing": lambda size: listing.rows(),
 }
 """Buffy by itself."""
+
+
+def sizes(largest: int) -> list[int]:
+    return [size for size in STORES if size <= largest]
 
 
 def measured(group: str, run: Callable[[], Any]) -> Any:
@@ -123,7 +141,7 @@ def main() -> None:
     parser.add_argument("--largest", action="store_true", help="stores of up to 10,000,000 versions")
     wanted = parser.parse_args()
     size = QUICK if wanted.quick else WHOLE
-    rounds, largest = wanted.rounds or size.rounds, LARGEST if wanted.largest else size.largest
+    rounds, largest = wanted.rounds or size.rounds, STORES[-1] if wanted.largest else size.largest
     size = Size(size.seconds, rounds, size.many, largest, min(rounds, size.transfers))
     results = {
         **(earlier() if wanted.only else {}),

@@ -105,6 +105,10 @@ def second_worker(results: Result) -> float | None:
     return max((r["cpu_us_ratio"] for r in rows_of(results, "workers") if r["workers"] == 2), default=None)
 
 
+def http2(results: Result) -> float | None:
+    return max((row["per_second"] for row in rows_of(results, "http2")), default=None)
+
+
 BUSY = ", 32 connections"
 ALONE = ", 1 connection"
 CLAIMS = (
@@ -115,6 +119,7 @@ CLAIMS = (
     Claim("p99 of hits over HTTP, × Squid", buffy("hits", "http, 1 ", "p99_of_squid", BUSY), most=1.0),
     Claim("p99 of hits over HTTPS, × Squid", buffy("hits", "https, 1 ", "p99_of_squid", BUSY), most=1.0),
     Claim("new TLS connections, × Squid", buffy("tls", "new", "of_squid"), least=1.2, floor=0.9),
+    Claim("HTTP/2 hits/s", http2, least=3000),
     Claim(
         "a stored miss over direct, ms",
         thousandth(buffy("misses", "http, stored", "over_direct_us", ALONE)),

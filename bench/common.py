@@ -98,7 +98,8 @@ def growth(pid: int | None) -> Iterator[list[int]]:
             grown[0] = max(grown[0], anonymous(family(pid)) - before)
 
     watcher = threading.Thread(target=watch)
-    watcher.start()
+    with on_core(1):  # the other one is the proxy's
+        watcher.start()
     try:
         yield grown
     finally:

@@ -9,40 +9,27 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
 import re
 import shutil
 import statistics
 import subprocess
-import tempfile
 import time
-from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
 
-from bench.peers import PEERS, Absent, Peer, Place, family, free_port, on_core
-from bench.report import number, table
+from bench.common import HERE, OUT, Result, cpu_s, family, on_core
+from bench.ground import ground
+from bench.peers import Absent, Peer
+from bench.report import http2 as markdown
+from tests.support.procs import free_port
 
-HERE = Path(__file__).parent
-OUT = HERE / "out"
 URLS = 1000
 SHAPES = ((1, 32), (32, 1), (1, 1))
 """Connections, and streams at a time on each."""
 WARM_UP_S = 1.0
-_TICK = os.sysconf("SC_CLK_TCK")
 _SPEED = re.compile(r"finished in [\d.]+m?s, ([\d.]+) req/s")
 _COUNTS = re.compile(r"(\d+) succeeded, (\d+) failed, (\d+) errored")
-Result = dict[str, Any]
-
-
-def cpu_s(pids: list[int]) -> float:
-    """Seconds of processor time that these processes used so far."""
-    total = 0
-    for pid in pids:
-        fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
-        total += int(fields[11]) + int(fields[12])
-    return total / _TICK
 
 
 @contextmanager
@@ -62,7 +49,7 @@ def relay(directory: Path, proxy: int, port: str) -> Iterator[tuple[int, int]]:
         process.wait()
 
 
-def h2load(directory: Path, port: str, path: str, listen: int, options: list[object]) -> list[str]:
+def h2load(directory: Path, port: str, path: str, listen: int, options: Sequence[object]) -> list[str]:
     """A command that asks the relay at `listen` for URLS URLs in turn. Raises Absent without h2load."""
     if shutil.which("h2load") is None:
         raise Absent("h2load is not installed (Debian: apt-get install nghttp2-client)")
@@ -128,51 +115,28 @@ def median(results: list[Result]) -> Result:
     return {key: statistics.median(result[key] for result in results) for key in results[0]}
 
 
-def markdown(rows: list[Result]) -> str:
-    names = ("HTTP/2 hits, 1 KiB", "hits/s", "CPU µs/hit", "p50 µs", "p99 µs", "h2load", "relay", "failed")
-    cells = (
-        (
-            f"{row['connections']} connections × {row['streams']} streams",
-            number(row["per_second"]),
-            f"{row['cpu_us']:.0f}",
-            f"{row['p50_us']:.0f}",
-            f"{row['p99_us']:.0f}",
-            f"{row['busy']:.2f}",
-            f"{row['relay']:.2f}",
-            f"{row['failed']:.0f}",
-        )
-        for row in rows
-    )
-    return table(names, cells)
+def rows(seconds: float, rounds: int) -> list[Result]:
+    """One row for each of SHAPES. Raises Absent without h2load."""
+    with ground(["buffy"]) as found:
+        directory, peer, port = found.generator.parent, found.peers[0], found.origin["https"]
+        store_all(directory, peer, port)
+        taken: dict[tuple[int, int], list[Result]] = {shape: [] for shape in SHAPES}
+        for _ in range(rounds):
+            for shape in SHAPES:
+                taken[shape].append(http2_hits(directory, peer, port, *shape, seconds))
+    return [{"connections": c, "streams": s, **median(runs)} for (c, s), runs in taken.items()]
 
 
 def main() -> None:
-    from bench.versus import origin_process
-
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--seconds", type=float, default=3.0)
     parser.add_argument("--rounds", type=int, default=3)
     wanted = parser.parse_args()
-    with ExitStack() as stack:
-        directory = Path(stack.enter_context(tempfile.TemporaryDirectory()))
-        origin = stack.enter_context(origin_process(directory))
-        home = directory / "buffy"
-        home.mkdir()
-        with on_core(0):
-            peer = PEERS["buffy"](Place(home, origin))
-        stack.callback(peer.stop)
-        store_all(directory, peer, origin["https"])
-        rows = []
-        for connections, streams in SHAPES:
-            once = [
-                http2_hits(directory, peer, origin["https"], connections, streams, wanted.seconds)
-                for _ in range(wanted.rounds)
-            ]
-            rows.append({"connections": connections, "streams": streams, **median(once)})
+    found = rows(wanted.seconds, wanted.rounds)
     OUT.mkdir(exist_ok=True)
-    (OUT / "http2.json").write_text(json.dumps(rows, indent=1) + "\n")
-    (OUT / "http2.md").write_text(markdown(rows))
-    print(markdown(rows))
+    (OUT / "http2.json").write_text(json.dumps(found, indent=1) + "\n")
+    (OUT / "http2.md").write_text(markdown(found))
+    print(markdown(found))
 
 
 if __name__ == "__main__":

@@ -215,6 +215,24 @@ def workers(rows: list[Result]) -> str:
     return f"{table((*start, 'balance', 'failed'), cells)}\n{note}"
 
 
+def http2(rows: list[Result]) -> str:
+    names = ("what", "hits/s", "p50 µs", "p99 µs", "proxy CPU µs", "h2load", "relay", "failed")
+    cells = (
+        (
+            f"{row['connections']} × {row['streams']} streams",
+            number(row["per_second"]),
+            f"{row['p50_us']:.0f}",
+            f"{row['p99_us']:.0f}",
+            number(row["cpu_us"]),
+            f"{row['busy']:.2f}",
+            f"{row['relay']:.2f}",
+            f"{row['failed']:.0f}",
+        )
+        for row in rows
+    )
+    return table(names, cells)
+
+
 MOST_PARTS = 15
 
 
@@ -232,6 +250,7 @@ SECTIONS: dict[str, tuple[str, Callable[[Any], str]]] = {
     "hits": ("Hits", rates),
     "many": ("Hits over many URLs", rates),
     "tls": ("New TLS connections", rates),
+    "http2": ("HTTP/2 hits, 1 KiB", http2),
     "misses": ("Misses, 1 KiB", misses),
     "big": ("1 GiB", big),
     "upload": ("Uploads", upload),

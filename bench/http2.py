@@ -29,6 +29,7 @@ OUT = HERE / "out"
 URLS = 1000
 SHAPES = ((1, 32), (32, 1), (1, 1))
 """Connections, and streams at a time on each."""
+NEW = 1000
 WARM_UP_S = 1.0
 _TICK = os.sysconf("SC_CLK_TCK")
 _SPEED = re.compile(r"finished in [\d.]+m?s, ([\d.]+) req/s")
@@ -124,11 +125,28 @@ def http2_hits(
     }
 
 
+def http2_connections(directory: Path, peer: Peer, port: str, path: str = "/small/") -> Result:
+    """NEW connections, each with a CONNECT, a whole handshake and one hit: how many a second, and the
+    processor time of the proxy for each. Few at a time: the relay opens them one by one."""
+    with relay(directory, peer.port, port) as (listen, _), on_core(1):
+        options = [f"-c{NEW}", "-m1", f"-n{NEW}", "--rate=40", "--rate-period=20ms"]
+        command = h2load(directory, port, path, listen, options)
+        before = cpu_s(family(peer.pid))
+        done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=True)
+        used = cpu_s(family(peer.pid)) - before
+    speed, counts = _SPEED.search(done.stdout), _COUNTS.search(done.stdout)
+    return {
+        "per_second": float(speed[1]) if speed else 0.0,
+        "cpu_us": used / NEW * 1e6,
+        "failed": int(counts[2]) + int(counts[3]) if counts else NEW,
+    }
+
+
 def median(results: list[Result]) -> Result:
     return {key: statistics.median(result[key] for result in results) for key in results[0]}
 
 
-def markdown(rows: list[Result]) -> str:
+def markdown(rows: list[Result], new: Result) -> str:
     names = ("HTTP/2 hits, 1 KiB", "hits/s", "CPU µs/hit", "p50 µs", "p99 µs", "h2load", "relay", "failed")
     cells = (
         (
@@ -143,7 +161,9 @@ def markdown(rows: list[Result]) -> str:
         )
         for row in rows
     )
-    return table(names, cells)
+    speed, cpu = number(new["per_second"]), f"{new['cpu_us']:.0f}"
+    cells_new = [("new TLS connections, one hit each", speed, cpu, f"{new['failed']:.0f}")]
+    return table(names, cells) + "\n" + table(("HTTP/2", "per second", "CPU µs each", "failed"), cells_new)
 
 
 def main() -> None:
@@ -169,10 +189,12 @@ def main() -> None:
                 for _ in range(wanted.rounds)
             ]
             rows.append({"connections": connections, "streams": streams, **median(once)})
+        rounds = [http2_connections(directory, peer, origin["https"]) for _ in range(wanted.rounds)]
+        new = median(rounds)
     OUT.mkdir(exist_ok=True)
-    (OUT / "http2.json").write_text(json.dumps(rows, indent=1) + "\n")
-    (OUT / "http2.md").write_text(markdown(rows))
-    print(markdown(rows))
+    (OUT / "http2.json").write_text(json.dumps({"hits": rows, "connections": new}, indent=1) + "\n")
+    (OUT / "http2.md").write_text(markdown(rows, new))
+    print(markdown(rows, new))
 
 
 if __name__ == "__main__":

@@ -15,10 +15,10 @@ import pytest
 from tests.support import answers
 from tests.support.bodies import piece
 from tests.support.buffy import Buffy
-from tests.support.http2 import Client, Lines
+from tests.support.http2 import HEADER_SIZE, Client, Lines, in_two
 from tests.support.origin import Origin
 from tests.support.procs import wait_until
-from tests.support.wire import CacheStatus, tunnel
+from tests.support.wire import CacheStatus, proxy_authorization, tunnel
 
 CODES = h2.settings.SettingCodes
 
@@ -232,24 +232,26 @@ def test_goodbye(server: Buffy, client: Client, path: str) -> None:
         pass
 
 
-@pytest.mark.parametrize("kind", ["settings", "ping", "window", "longer than allowed", "push promise"])
+WRONG = {
+    "settings": b"\0\0\5\4\0\0\0\0\0" + bytes(5),
+    "ping": b"\0\0\1\6\0\0\0\0\0" + bytes(1),
+    "window": b"\0\0\4\x08\0\0\0\0\0" + b"\x7f\xff\xff\xff",
+    "longer than allowed": b"\xff\xff\xff\6\0\0\0\0\0" + bytes(0xFFFFFF),
+    "push promise": b"\0\0\5\5\4\0\0\0\1" + bytes(5),
+    "data before a request": b"\0\0\1\0\1\0\0\7\1" + b"x",
+}
+"""Frames after which the connection cannot go on."""
+
+
+@pytest.mark.parametrize("kind", WRONG)
 def test_frames_that_are_wrong(server: Buffy, tls_origin: Origin, owner: str, path: str, kind: str) -> None:
     """A GOAWAY that says so, and the end (RFC 9113 §5.4.1)."""
     stored(server, tls_origin, path)
     client = Client(server, tls_origin)
     give(client, owner)
     client.get(path)
-    wrong = {
-        "settings": b"\0\0\5\4\0\0\0\0\0" + bytes(5),
-        "ping": b"\0\0\1\6\0\0\0\0\0" + bytes(1),
-        "window": b"\0\0\4\x08\0\0\0\0\0" + b"\x7f\xff\xff\xff",
-        "longer than allowed": b"\xff\xff\xff\6\0\0\0\0\0" + bytes(0),
-        "push promise": b"\0\0\5\5\4\0\0\0\1" + bytes(5),
-    }[kind]
-    if kind == "longer than allowed":
-        wrong += bytes(0xFFFFFF)
     try:
-        client.sock.sendall(wrong)
+        client.sock.sendall(WRONG[kind])
         client.read(5, lambda: client.left is not None)
     except (OSError, AssertionError):
         pass  # closed without a word
@@ -257,6 +259,21 @@ def test_frames_that_are_wrong(server: Buffy, tls_origin: Origin, owner: str, pa
         assert client.left
     other = Client(server, tls_origin)
     assert other.get(path) in other.prompt
+
+
+def test_a_request_in_the_middle_of_another(server: Buffy, tls_origin: Origin, owner: str, path: str) -> None:
+    """Between the frames of one field block there may be nothing (RFC 9113 §4.3)."""
+    stored(server, tls_origin, path)
+    client = Client(server, tls_origin)
+    give(client, owner)
+    client.get(path)
+    client.flush()
+    pseudo = [(":method", "GET"), (":scheme", "https"), (":authority", tls_origin.authority)]
+    (_, first), (second, whole) = (client.written([*pseudo, (":path", path)]) for _ in range(2))
+    begun = in_two(first)[: HEADER_SIZE + 1]
+    client.sock.sendall(begun + whole)
+    client.read(5, lambda: client.left is not None)
+    assert client.left and second not in client.heads
 
 
 def test_not_http2_after_all(server: Buffy, tls_origin: Origin, path: str) -> None:
@@ -348,7 +365,7 @@ def test_what_is_odd_fares_no_better(
 
 def test_sessions_do_not_mix(server: Buffy, tls_origin: Origin, owner: str, path: str) -> None:
     tls_origin.on(path, answers.fixed(b"x", answers.FRESH))
-    for user in ("group=one", "group=two", "group=one+mode=offline"):
+    for user in ("group=one", "group=one+mode=offline", "group=two"):
         client = Client(server, tls_origin, user=user)
         if "offline" not in user:
             give(client, owner)
@@ -356,6 +373,8 @@ def test_sessions_do_not_mix(server: Buffy, tls_origin: Origin, owner: str, path
         assert hit(client, first) is ("offline" in user)
         assert hit(client, second) and hit(client, third) and third in client.prompt
     assert tls_origin.hits(path) == 2
+    name, value = proxy_authorization("group=three")
+    assert not hit(client, client.get(path, [(name.lower(), value)]))
 
 
 def test_offline_without_a_version(server: Buffy, tls_origin: Origin, path: str) -> None:

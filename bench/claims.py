@@ -69,6 +69,16 @@ def thousandth(figure: Figure) -> Figure:
     return find
 
 
+def by_cpu(figure: Figure) -> Figure:
+    """How many times as much as Squid a core could do by processor time, where the generator is no wall."""
+
+    def find(results: Result) -> float | None:
+        found = figure(results)
+        return 1 / found if found else None
+
+    return find
+
+
 def memory(results: Result) -> float | None:
     return max((r["grown_mib"] for r in rows_of(results, "big") if r["through"] == "buffy"), default=None)
 
@@ -114,11 +124,24 @@ ALONE = ", 1 connection"
 CLAIMS = (
     Claim("hits over HTTP, many URLs, × Squid", buffy("many", "http,", "of_squid"), least=1.5, floor=1.0),
     Claim("hits over HTTPS, many URLs, × Squid", buffy("many", "https,", "of_squid"), least=1.2, floor=0.9),
+    Claim(
+        "the same by processor time, HTTP",
+        by_cpu(buffy("many", "http,", "cpu_of_squid")),
+        least=1.5,
+        floor=1.0,
+    ),
+    Claim(
+        "the same by processor time, HTTPS",
+        by_cpu(buffy("many", "https,", "cpu_of_squid")),
+        least=1.2,
+        floor=0.9,
+    ),
     Claim("100 KiB hits over HTTP, × Squid", buffy("hits", "http, 100", "of_squid", BUSY), least=1.0),
     Claim("100 KiB hits over HTTPS, × Squid", buffy("hits", "https, 100", "of_squid", BUSY), least=1.0),
     Claim("p99 of hits over HTTP, × Squid", buffy("hits", "http, 1 ", "p99_of_squid", BUSY), most=1.0),
     Claim("p99 of hits over HTTPS, × Squid", buffy("hits", "https, 1 ", "p99_of_squid", BUSY), most=1.0),
     Claim("new TLS connections, × Squid", buffy("tls", "new", "of_squid"), least=1.2, floor=0.9),
+    Claim("the same by processor time", by_cpu(buffy("tls", "new", "cpu_of_squid")), least=1.2, floor=0.9),
     Claim("HTTP/2 hits/s", http2, least=3000),
     Claim(
         "a stored miss over direct, ms",

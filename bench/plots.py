@@ -41,13 +41,17 @@ def picture(directory: Path, name: str, panels: Sequence[Callable[[Axes], None]]
 
     if not panels:
         return None
-    figure, axes = pyplot.subplots(1, len(panels), figsize=(4.4 * len(panels), 3.0), squeeze=False)
-    for panel, one in zip(panels, axes[0], strict=True):
-        panel(one)
+    across, down = min(3, len(panels)), -(-len(panels) // 3)
+    figure, axes = pyplot.subplots(down, across, figsize=(4.4 * across, 3.0 * down), squeeze=False)
+    for place, one in enumerate(axes.flat):
         one.spines[["top", "right"]].set_visible(False)
+        if place < len(panels):
+            panels[place](one)
+        else:
+            one.set_axis_off()
     figure.tight_layout()
     path = directory / f"{name}.png"
-    figure.savefig(path, dpi=80, metadata={"Software": None})
+    figure.savefig(path, dpi=80, metadata={"Software": None}, pil_kwargs={"optimize": True})
     pyplot.close(figure)
     return path
 
@@ -151,11 +155,11 @@ def growing(results: Result) -> list[Callable[[Axes], None]]:
     lookup, scale = rows_of(results, "lookup"), rows_of(results, "scale")
     if lookup:
         sizes = [row["size"] for row in lookup]
-        names = [name for name in lookup[0]["us"] if not name.startswith("first")]
+        names = [name for name in lookup[0]["us"] if name.startswith(("look_up", "peek"))]
         panels.append(lines("look-up, µs", sizes, {n: [r["us"][n] for r in lookup] for n in names}))
     if scale:
         sizes = [row["size"] for row in scale]
-        keys = [key for key in scale[0] if key != "size"]
+        keys = [key for key in scale[0] if key != "size" and "cpu" not in key]
         panels += [lines(with_unit(key), sizes, {"": [row[key] for row in scale]}) for key in keys]
     return panels
 

@@ -48,7 +48,6 @@ LANDING_S = 60.0
 """How long a request waits for the commit of a body that is whole (a slow disk takes its time to sync)."""
 
 ROUNDS = 3
-"""How often at most a request is decided anew because another worker stored something just now."""
 TURN_S = 0.05
 """How often background work looks whether another worker still fetches what it wants to fetch."""
 
@@ -100,12 +99,7 @@ class Cache:
         try:
             if looked is None or not looked.holds(self.store):
                 looked = look_up(self.store, self.config, request)
-            if flight := self._landing(looked.key.id):
-                self.store.hurry()
-                await flight.ended(LANDING_S)
-                looked = look_up(self.store, self.config, request)
-            elif part := self._parts.landing(looked.key.id):
-                await asyncio.wait([part], timeout=LANDING_S)
+            if await self.land(looked.key.id):
                 looked = look_up(self.store, self.config, request)
             decision = looked.decide(self._clock())
         except StoreError as error:
@@ -139,6 +133,11 @@ class Cache:
         return looked
 
     async def _answer(self, looked: Looked, decision: rules.Decision, rounds: int = ROUNDS) -> Answer:
+        """`rounds` bounds how often what another worker has just stored makes us decide anew."""
+        if self._peers and rounds and not isinstance(decision, rules.Serve):
+            answer = await self._of_peers(self._peers, looked, decision, rounds)
+            if answer is not None:
+                return answer
         match decision:
             case rules.Serve() as serve:
                 if serve.renew is not None:
@@ -148,14 +147,14 @@ class Cache:
                 except StoreError as error:
                     if looked.request.offline:
                         return _unavailable(looked.key.url, f"offline, and {error}")
-                    return await self._fly(looked, rules.Forward("miss", "the stored body is gone"), 0)
+                    return await self._fly(looked, rules.Forward("miss", "the stored body is gone"))
             case rules.Unavailable() as none:
                 return _unavailable(looked.key.url, none.reason)
             case rules.Validate() | rules.Forward() as asking:
-                if looked.request.method == "HEAD" or asking.fwd in ("method", "bypass", "partial"):
+                if not _flies(looked, asking):
                     asked = _Asked(looked.request, looked, asking.fwd)
                     return await self._pass_on(asked, asking.reason)
-                return await self._fly(looked, asking, rounds)
+                return await self._fly(looked, asking)
 
     def _serve(self, looked: Looked, version: Version, *, detail: str = "", forwarded: bytes = b"") -> Answer:
         """An answer from a stored version; `forwarded` is the Cache-Status of a request that went forward
@@ -167,55 +166,14 @@ class Cache:
         return serving.from_store(self.store, looked.request, version, fields, status)
 
     # -- one request to the origin for all who wait -------------------------------------------------------
-    async def _fly(self, looked: Looked, asking: Asking, rounds: int) -> Answer:
-        if self._not_collapsed.get(looked.key.id, 0.0) > self._clock():
+    async def _fly(self, looked: Looked, asking: Asking) -> Answer:
+        if self._goes_alone(looked):
             return await self._alone(looked, asking)
-        if rounds and self._peers and (found := await self._of_peers(self._peers, looked, asking, rounds)):
-            return found
         flight, leads = self.flights.join(
             looked.key.id, lambda flight: self._fetcher.lead(flight, Errand(looked, asking))
         )
         answer = await self._ride(flight, looked, asking, collapsed=not leads)
         return answer or await self._alone(looked, asking)
-
-    async def _of_peers(self, peers: Peers, looked: Looked, asking: Asking, rounds: int) -> Answer | None:
-        """The answer by way of other workers; None where this one is to fly. `rounds` bounds how often what
-        another worker just stored makes us look again."""
-        key_id = looked.key.id
-        if self.flights.get(key_id) is not None:
-            return None
-        worker = self.flights.elsewhere(key_id)
-        try:
-            if worker is not None:
-                answer = await peers.ask(worker, looked.request)
-                if isinstance(answer, Answer):
-                    return answer
-                if answer is Nothing.DEAD:
-                    peers.table.release(key_id, worker)
-                elif answer is Nothing.UNFIT:
-                    return await self._alone(looked, asking)
-            elif looked.holds(self.store):
-                return None
-            else:
-                self.flights.give_back(key_id)
-            looked = look_up(self.store, self.config, looked.request)
-            decision = looked.decide(self._clock())
-        except StoreError:
-            return None
-        return await self._answer(looked, decision, rounds - 1)
-
-    async def follow(self, request: Request) -> Answer | Nothing:
-        """For another worker: the answer of the flight that is under way here."""
-        looked = look_up(self.store, self.config, request)
-        decision = looked.decide(self._clock())
-        if flight := self._landing(looked.key.id):
-            self.store.hurry()
-            await flight.ended(LANDING_S)
-        flight = self.flights.get(looked.key.id)
-        if flight is None or not isinstance(decision, rules.Validate | rules.Forward):
-            self.flights.give_back(looked.key.id)
-            return Nothing.OVER
-        return await self._ride(flight, looked, decision, collapsed=True) or Nothing.UNFIT
 
     async def _own_turn(self, key_id: str) -> bool:
         """Waits while another worker flies for this key, then claims it for this one. Gives whether it had to
@@ -311,14 +269,21 @@ class Cache:
             looked, head, fields, status, collapsed, stream=stream, size=arriving.size, on_close=close
         )
 
-    def _landing(self, key_id: str) -> Flight | None:
-        """A flight whose body is whole and only the commit is missing: waiting for it turns a copy of a miss
-        into a hit."""
+    async def land(self, key_id: str) -> bool:
+        """Waits where something for this key is whole and only the commit is missing: that turns a copy of a
+        miss into a hit. False: nothing is."""
         flight = self.flights.get(key_id)
-        if flight is None or (outcome := flight.known()) is None:
-            return None
-        landing = isinstance(outcome, Arriving) and outcome.stored and outcome.spool.complete
-        return flight if landing else None
+        if flight is not None and isinstance(outcome := flight.known(), Arriving) and outcome.landing:
+            self.store.hurry()
+            await flight.ended(LANDING_S)
+        elif part := self._parts.landing(key_id):
+            await asyncio.wait([part], timeout=LANDING_S)
+        else:
+            return False
+        return True
+
+    def _goes_alone(self, looked: Looked) -> bool:
+        return self._not_collapsed.get(looked.key.id, 0.0) > self._clock()
 
     def _remember_not_collapsed(self, key_id: str) -> None:
         """Oldest first, so that what is over goes from the front: the time for one does not grow with all."""
@@ -327,6 +292,75 @@ class Cache:
         remembered[key_id] = now + NOT_COLLAPSED_S
         while len(remembered) > REMEMBERED or next(iter(remembered.values())) <= now:
             del remembered[next(iter(remembered))]
+
+    # -- with other workers -------------------------------------------------------------------------------
+    async def _of_peers(
+        self, peers: Peers, looked: Looked, decision: rules.Decision, rounds: int
+    ) -> Answer | None:
+        """The answer by way of what another worker has under way; None: this one is to answer by itself."""
+        try:
+            if isinstance(decision, rules.Validate | rules.Forward) and _flies(looked, decision):
+                answer = await self._of_flight(peers, looked, decision)
+            else:
+                answer = await self._landed_elsewhere(peers, looked)
+            if answer is not Nothing.OVER:
+                return answer if isinstance(answer, Answer) else None
+            looked = look_up(self.store, self.config, looked.request)
+            decision = looked.decide(self._clock())
+        except StoreError:
+            return None
+        return await self._answer(looked, decision, rounds - 1)
+
+    async def _of_flight(self, peers: Peers, looked: Looked, asking: Asking) -> Answer | Nothing | None:
+        """From another worker's flight. OVER: what is stored has changed; None: this worker is to fly."""
+        key_id = looked.key.id
+        if self._goes_alone(looked) or self.flights.get(key_id) is not None:
+            return None
+        worker = self.flights.elsewhere(key_id)
+        if worker is None:
+            if (changed := self._changed(looked)) is not None:
+                self.flights.give_back(key_id)
+            return changed
+        answer = await peers.follow(worker, looked.request)
+        if answer is Nothing.UNFIT:
+            return await self._alone(looked, asking)
+        return self._unless_dead(peers, key_id, worker, answer)
+
+    async def _landed_elsewhere(self, peers: Peers, looked: Looked) -> Answer | Nothing | None:
+        """For requests that wait for no flight: only for a commit."""
+        key_id = looked.key.id
+        worker = peers.table.owner(key_id)
+        if worker in (0, peers.table.worker):
+            return self._changed(looked)
+        answer = await peers.land(worker, key_id)
+        return (
+            self._changed(looked)
+            if answer is Nothing.UNFIT
+            else self._unless_dead(peers, key_id, worker, answer)
+        )
+
+    def _changed(self, looked: Looked) -> Nothing | None:
+        """OVER where another worker's commit came after our look-up."""
+        return None if looked.holds(self.store) else Nothing.OVER
+
+    def _unless_dead(
+        self, peers: Peers, key_id: str, worker: int, answer: Answer | Nothing
+    ) -> Answer | Nothing:
+        """What a dead worker had claimed is free again, and to be decided about anew."""
+        if answer is not Nothing.DEAD:
+            return answer
+        peers.table.release(key_id, worker)
+        return Nothing.OVER
+
+    async def follow(self, request: Request) -> Answer | Nothing:
+        """For another worker: the answer of the flight that is under way here."""
+        looked = look_up(self.store, self.config, request)
+        landed, flight = await self.land(looked.key.id), self.flights.get(looked.key.id)
+        decision = looked.decide(self._clock())
+        if landed or flight is None or not isinstance(decision, rules.Validate | rules.Forward):
+            self.flights.give_back(looked.key.id)
+            return Nothing.OVER
+        return await self._ride(flight, looked, decision, collapsed=True) or Nothing.UNFIT
 
     # -- when the origin fails ----------------------------------------------------------------------------
     def _instead(self, asked: _Asked, failed: Failed) -> Answer:
@@ -471,6 +505,10 @@ def _of_flight(
     answer = Answer(head.status, head.reason, fields, cache_status=status, source=source, **body)
     answer.resource_id = looked.key.id
     return answer
+
+
+def _flies(looked: Looked, asking: Asking) -> bool:
+    return looked.request.method != "HEAD" and asking.fwd not in ("method", "bypass", "partial")
 
 
 def _unavailable(url: str, reason: str) -> Answer:

@@ -69,6 +69,12 @@ class FlightTable:
             self._map[free] = self.worker
             return self.worker
 
+    def owner(self, resource_id: str) -> int:
+        """The worker that has claimed it, 0 for none. Takes no lock: it may be another one by now."""
+        digest = _digest(resource_id)
+        slot, _ = self._find(digest, _neighbourhood(digest))
+        return 0 if slot is None else self._map[slot]
+
     def release(self, resource_id: str, worker: int | None = None) -> None:
         """Nobody flies for it any more, if it was `worker` (this one) who did."""
         digest = _digest(resource_id)

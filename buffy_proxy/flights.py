@@ -14,6 +14,7 @@ storable body is there already that finishing it is cheaper than starting again.
 from __future__ import annotations
 
 import asyncio
+from collections import Counter
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 
@@ -43,6 +44,11 @@ class Arriving:
     stored: bool
     not_stored_because: str = ""
     retry_after_s: float | None = None
+
+    @property
+    def landing(self) -> bool:
+        """The body is here, and only its commit is missing."""
+        return self.stored and (self.spool.complete or self.spool.received == self.size)
 
 
 @dataclass(frozen=True, slots=True)
@@ -157,6 +163,7 @@ class Flights:
         self.table = table
         self._flights: dict[str, Flight] = {}
         self._tasks: set[asyncio.Task[None]] = set()
+        self._held: Counter[str] = Counter()
 
     def join(
         self, key_id: str, work: Callable[[Flight], Awaitable[None]], *, kept: bool = False
@@ -190,15 +197,31 @@ class Flights:
     def elsewhere(self, key_id: str) -> int | None:
         """The worker that flies for this key, if it is another one. Else this one has claimed it: `join` now,
         or `give_back`."""
-        if self.table is None or self.get(key_id) is not None:
+        if self.table is None or self._is_ours(key_id):
             return None
         worker = self.table.claim(key_id)
         return None if worker == self.table.worker else worker
 
     def give_back(self, key_id: str) -> None:
         """This worker does not fly for this key, if that is so."""
-        if self.table is not None and self.get(key_id) is None:
+        if self.table is not None and not self._is_ours(key_id):
             self.table.release(key_id)
+
+    def hold(self, key_id: str, task: asyncio.Task[None]) -> None:
+        """Until the end of that task, which commits something for this key, other workers ask this one."""
+        if self.table is not None:
+            self._held[key_id] += 1
+            self.table.claim(key_id)
+            task.add_done_callback(lambda _: self._let_go(key_id))
+
+    def _let_go(self, key_id: str) -> None:
+        self._held[key_id] -= 1
+        if not self._held[key_id]:
+            del self._held[key_id]
+            self.give_back(key_id)
+
+    def _is_ours(self, key_id: str) -> bool:
+        return key_id in self._held or self.get(key_id) is not None
 
     def get(self, key_id: str) -> Flight | None:
         """The flight under way; one that was dropped or has just ended is of no use to newcomers."""

@@ -104,6 +104,7 @@ class PartKeeper:
         key_id = passing.looked.key.id
         task = asyncio.ensure_future(self._commit(passing, writer))
         self._landing[key_id] = task
+        self._flights.hold(key_id, task)
 
         def landed(_: object) -> None:
             if self._landing.get(key_id) is task:

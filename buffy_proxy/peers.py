@@ -1,10 +1,14 @@
 """Collapsed forwarding across the workers of a server: one asks another for the answer of its flight.
 
     asking                                       flying
-      request ────────────────────────────────────>
+      follow: request ────────────────────────────>
       <──────────────────────────────── TAKEN_UP        at once: the other one lives
       <──────────── head of its answer, or Nothing      when the origin has answered
       <────────── chunk, chunk, …, 0 (or BROKEN)        each after the one before was taken
+
+      land: key id ───────────────────────────────>
+      <──────────────────────────────── TAKEN_UP
+      <───────────────────────────────── Nothing        when the commit that is under way is done
 
 Each question has a connection of its own, to a socket in the data directory that only its owner may open.
 Its end tells the other one, whoever it is: an asker whose client leaves closes it, and so does the kernel for
@@ -21,9 +25,10 @@ import logging
 import marshal
 import socket
 import struct
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator
+from functools import partial
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, Protocol
 
 from buffy_proxy.answer import Answer
 from buffy_proxy.core.model import Request
@@ -45,8 +50,8 @@ _BROKEN: Final = 0xFFFFFFFF
 class Nothing(enum.Enum):
     """Why another worker gave no answer.
 
-    OVER  it does not fly for this resource: what it brought is stored by now, if it could be
-    UNFIT it does, but what came is not for this request (Vary, not to be stored, a failure)
+    OVER  what it had under way for this resource is stored by now, if it could be: look again
+    UNFIT what it has under way is of no use to this request (Vary, not to be stored, a failure, not whole)
     DEAD  it is gone, or was before its answer's head came
     """
 
@@ -55,7 +60,12 @@ class Nothing(enum.Enum):
     DEAD = 3
 
 
-Follow = Callable[[Request], Awaitable[Answer | Nothing]]
+class Flying(Protocol):
+    """What a worker does for others; `Cache` is one."""
+
+    async def follow(self, request: Request) -> Answer | Nothing: ...
+
+    async def land(self, key_id: str) -> bool: ...
 
 
 class Peers:
@@ -66,16 +76,13 @@ class Peers:
         self._data_dir = data_dir
         self._server_pid = server_pid
         self._server: asyncio.Server | None = None
-        self._follow: Follow | None = None
 
     def _name(self, number: int) -> str:
         return f"worker-{self._server_pid}-{number}.sock"
 
-    # -- flying -------------------------------------------------------------------------------------------
-    async def listen(self, follow: Follow) -> None:
+    async def listen(self, flying: Flying) -> None:
         """From now on others may ask. Takes the place of a predecessor that was killed. Where the data
         directory takes no sockets, others cannot ask, and fetch for themselves."""
-        self._follow = follow
         sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
         name = self._name(self.table.worker)
         (self._data_dir / name).unlink(missing_ok=True)
@@ -87,65 +94,43 @@ class Peers:
             log.warning("workers fetch for themselves: no socket in %s (%s)", self._data_dir, error)
             sock.close()
             return
-        self._server = await asyncio.start_server(self._serve, sock=sock, backlog=1024)
+        self._server = await asyncio.start_server(partial(_serve, flying), sock=sock, backlog=1024)
 
     def close(self) -> None:
         if self._server is not None:
             self._server.close()
         (self._data_dir / self._name(self.table.worker)).unlink(missing_ok=True)
 
-    async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        running: list[asyncio.Future[Any]] = []
-        try:
-            request = Request(*await _receive(reader))
-            writer.write(_TAKEN_UP)
-            running = [
-                asyncio.ensure_future(self._answer(request, writer)),
-                asyncio.ensure_future(reader.read(1)),  # nothing more comes but the end
-            ]
-            await asyncio.wait(running, return_when=asyncio.FIRST_COMPLETED)
-        except (OSError, EOFError):
-            pass
-        finally:
-            for each in running:
-                each.cancel()
-            await asyncio.gather(*running, return_exceptions=True)
-            writer.close()
-
-    async def _answer(self, request: Request, writer: asyncio.StreamWriter) -> None:
-        assert self._follow is not None
-        try:
-            answer = await self._follow(request)
-            if isinstance(answer, Nothing):
-                _send(writer, answer.value)
-                await writer.drain()
-                return
-            with contextlib.closing(answer):
-                _send(writer, _head(answer))
-                await _send_content(writer, answer)
-        except OSError:
-            pass  # who asked is gone
-        except Exception:
-            log.exception("no answer for another worker")
-
     # -- asking -------------------------------------------------------------------------------------------
-    async def ask(self, worker: int, request: Request) -> Answer | Nothing:
+    async def follow(self, worker: int, request: Request) -> Answer | Nothing:
         """The answer of that worker's flight. Its stream raises OriginError where it ends early."""
+        fields = (request.method, request.url, request.fields, request.body, request.group, request.offline)
+        return await self._ask(worker, fields)
+
+    async def land(self, worker: int, key_id: str) -> Nothing:
+        """Waits for what that worker is just committing for this key. UNFIT: nothing is."""
+        answer = await self._ask(worker, key_id)
+        assert isinstance(answer, Nothing)
+        return answer
+
+    async def _ask(self, worker: int, question: object) -> Answer | Nothing:
         try:
             async with asyncio.timeout(TAKE_UP_S):
                 with short_path(self._data_dir, self._name(worker)) as path:
                     reader, writer = await asyncio.open_unix_connection(path, limit=READ_AHEAD)
         except OSError:  # a timeout, too
             return Nothing.DEAD
+        answer: Answer | Nothing = Nothing.DEAD
         try:
-            answer = await _ask(reader, writer, request)
+            _send(writer, question)
+            async with asyncio.timeout(TAKE_UP_S):
+                await reader.readexactly(len(_TAKEN_UP))
+            answer = _answer_of(await _receive(reader), reader, writer)
         except (OSError, EOFError):
-            answer = Nothing.DEAD
-        except BaseException:
-            writer.close()
-            raise
-        if isinstance(answer, Nothing):
-            writer.close()
+            pass
+        finally:
+            if isinstance(answer, Nothing):
+                writer.close()
         return answer
 
 
@@ -157,16 +142,52 @@ def tidy(data_dir: Path) -> None:
             file.unlink(missing_ok=True)
 
 
-async def _ask(
-    reader: asyncio.StreamReader, writer: asyncio.StreamWriter, request: Request
-) -> Answer | Nothing:
-    _send(
-        writer,
-        (request.method, request.url, request.fields, request.body, request.group, request.offline),
-    )
-    async with asyncio.timeout(TAKE_UP_S):
-        await reader.readexactly(len(_TAKEN_UP))
-    head = await _receive(reader)
+# -- flying -------------------------------------------------------------------------------------------------
+
+
+async def _serve(flying: Flying, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    running: list[asyncio.Future[Any]] = []
+    try:
+        question = await _receive(reader)
+        writer.write(_TAKEN_UP)
+        running = [
+            asyncio.ensure_future(_answer(flying, question, writer)),
+            asyncio.ensure_future(reader.read(1)),  # nothing more comes but the end
+        ]
+        await asyncio.wait(running, return_when=asyncio.FIRST_COMPLETED)
+    except (OSError, EOFError):
+        pass
+    finally:
+        for each in running:
+            each.cancel()
+        await asyncio.gather(*running, return_exceptions=True)
+        writer.close()
+
+
+async def _answer(flying: Flying, question: Any, writer: asyncio.StreamWriter) -> None:
+    try:
+        if isinstance(question, str):
+            landed = await flying.land(question)
+            answer: Answer | Nothing = Nothing.OVER if landed else Nothing.UNFIT
+        else:
+            answer = await flying.follow(Request(*question))
+        if isinstance(answer, Nothing):
+            _send(writer, answer.value)
+            await writer.drain()
+            return
+        with contextlib.closing(answer):
+            _send(writer, _head(answer))
+            await _send_content(writer, answer)
+    except OSError:
+        pass  # who asked is gone
+    except Exception:
+        log.exception("no answer for another worker")
+
+
+# -- what goes over the wire --------------------------------------------------------------------------------
+
+
+def _answer_of(head: Any, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> Answer | Nothing:
     if isinstance(head, int):
         return Nothing(head)
     status, reason, fields, cache_status, content, streams, size, source, resource_id, origin_error = head

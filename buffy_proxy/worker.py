@@ -148,7 +148,7 @@ async def _proxy(job: Job, sock: socket.socket) -> None:
     loop.add_signal_handler(signal.SIGTERM, master.shutdown)
     _on_supervisor_gone(master.shutdown)
     if peers is not None:
-        await peers.listen(cache.follow)
+        await peers.listen(cache)
     server, front = await listen(master, interceptor, Leaves(config.data_dir), master.tunnels, sock)
     _say_ready(job)
     background = [asyncio.ensure_future(ledger.run())]

@@ -5,9 +5,12 @@ from __future__ import annotations
 import asyncio
 import os
 import threading
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
+from concurrent.futures import Future
 from contextlib import AsyncExitStack, asynccontextmanager
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -17,26 +20,33 @@ from buffy_proxy.cache import Cache
 from buffy_proxy.core.model import Request
 from buffy_proxy.errors import BodyMissing, OriginError
 from buffy_proxy.flight_table import FlightTable, make_table
+from buffy_proxy.flights import Flights
 from buffy_proxy.lookup import look_up
 from buffy_proxy.peers import Nothing, Peers
 from buffy_proxy.store import open_store
+from buffy_proxy.store.index import LmdbStore
 from tests.support import answers
 from tests.support.bodies import piece
 from tests.support.origin import Origin, Peer, Received
 from tests.support.shell import Clock, body, config, get, landed, origins_client, run, status
 
+Follow = Callable[[Request], Awaitable[Answer | Nothing]]
+
 
 @asynccontextmanager
-async def team(directory: Path, count: int = 2, toml: str = "") -> AsyncIterator[list[Cache]]:
-    """Caches as in `count` workers of one server."""
+async def team(
+    directory: Path, count: int = 2, wrap: Callable[[LmdbStore], Any] = lambda store: store
+) -> AsyncIterator[list[Cache]]:
+    """Caches as in `count` workers of one server; `wrap` puts something around their store."""
     fd, clock, made = make_table(), Clock(), []
     store = open_store(directory, max_size=1 << 30, map_size=1 << 26)
+    shared = wrap(store)
     async with AsyncExitStack() as stack:
         for number in range(1, count + 1):
             peer = Peers(directory, os.getpid(), FlightTable(fd, number))
             origins = await stack.enter_async_context(origins_client())
-            made.append(Cache(store, config(directory, toml), origins, clock, peer))
-            await peer.listen(made[-1].follow)
+            made.append(Cache(shared, config(directory), origins, clock, peer))
+            await peer.listen(made[-1])
             stack.callback(peer.close)
         yield made
         for each in made:
@@ -180,12 +190,27 @@ def test_a_renewal_waits_for_the_worker_that_asks_already(origin: Origin, path: 
 # -- the conversation itself --------------------------------------------------------------------------------
 
 
+class Flying:
+    """Answers with `follow`; whatever it is asked to wait for is `landing`."""
+
+    def __init__(self, follow: Follow, landing: bool = False) -> None:
+        self._follow, self.landing = follow, landing
+        self.keys: list[str] = []
+
+    async def follow(self, request: Request) -> Answer | Nothing:
+        return await self._follow(request)
+
+    async def land(self, key_id: str) -> bool:
+        self.keys.append(key_id)
+        return self.landing
+
+
 @asynccontextmanager
-async def two_peers(directory: Path, follow: peers.Follow) -> AsyncIterator[Peers]:
+async def two_peers(directory: Path, follow: Follow) -> AsyncIterator[Peers]:
     """The asking one; the other one, worker 2, answers with `follow`."""
     fd = make_table()
     asking, flying = (Peers(directory, os.getpid(), FlightTable(fd, number)) for number in (1, 2))
-    await flying.listen(follow)
+    await flying.listen(Flying(follow))
     try:
         yield asking
     finally:
@@ -208,7 +233,7 @@ def test_request_and_answer_arrive_as_they_were(tmp_path: Path) -> None:
             return answer
 
         async with two_peers(tmp_path, follow) as asking:
-            got = await asking.ask(2, REQUEST)
+            got = await asking.follow(2, REQUEST)
             assert isinstance(got, Answer)
             assert (got.status, got.reason, got.fields[0]) == (203, b"Why", (b"X", b"\xe9"))
             assert (got.content, got.stream, got.size, got.source) == (b"all", None, 3, "buffy")
@@ -225,7 +250,7 @@ def test_no_answer_is_an_answer(tmp_path: Path, nothing: Nothing) -> None:
             return nothing
 
         async with two_peers(tmp_path, follow) as asking:
-            assert await asking.ask(2, REQUEST) is nothing
+            assert await asking.follow(2, REQUEST) is nothing
 
     run(test())
 
@@ -246,7 +271,7 @@ def test_a_stream_that_ends_early_ends_early_for_both(tmp_path: Path, error: Exc
             return Answer(200, b"OK", (), cache_status=b"buffy; fwd=miss", stream=chunks(), on_close=close)
 
         async with two_peers(tmp_path, follow) as asking:
-            got = await asking.ask(2, REQUEST)
+            got = await asking.follow(2, REQUEST)
             assert isinstance(got, Answer) and got.stream is not None
             assert await anext(got.stream) == b"begun"
             with pytest.raises(OriginError):
@@ -273,7 +298,7 @@ def test_no_more_comes_than_is_taken(tmp_path: Path) -> None:
             return Answer(200, b"OK", (), cache_status=status, stream=chunks(), on_close=closed.set)
 
         async with two_peers(tmp_path, follow) as asking:
-            got = await asking.ask(2, REQUEST)
+            got = await asking.follow(2, REQUEST)
             assert isinstance(got, Answer) and got.stream is not None
             await asyncio.sleep(0.3)
             assert len(made) < 64, "4 MiB are more than all buffers in between"
@@ -292,7 +317,7 @@ def test_a_worker_that_does_not_run_is_dead_at_once(tmp_path: Path) -> None:
             raise AssertionError
 
         async with two_peers(tmp_path, follow) as asking:
-            assert await asking.ask(3, REQUEST) is Nothing.DEAD
+            assert await asking.follow(3, REQUEST) is Nothing.DEAD
 
     run(test())
 
@@ -303,7 +328,7 @@ def test_a_worker_that_cannot_answer_counts_as_dead(tmp_path: Path) -> None:
             raise RuntimeError("a bug")
 
         async with two_peers(tmp_path, follow) as asking:
-            assert await asking.ask(2, REQUEST) is Nothing.DEAD
+            assert await asking.follow(2, REQUEST) is Nothing.DEAD
 
     run(test())
 
@@ -317,13 +342,13 @@ def test_a_worker_that_is_stuck_is_not_waited_for(tmp_path: Path, monkeypatch: p
             raise AssertionError
 
         async with two_peers(tmp_path, follow) as asking:
-            assert await asking.ask(2, REQUEST) is Nothing.DEAD
+            assert await asking.follow(2, REQUEST) is Nothing.DEAD
 
-    async def deaf(self: Peers, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    async def deaf(flying: peers.Flying, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         await asyncio.sleep(1)
         writer.close()
 
-    monkeypatch.setattr(Peers, "_serve", deaf)
+    monkeypatch.setattr(peers, "_serve", deaf)
     run(test())
 
 
@@ -338,7 +363,7 @@ def test_only_its_owner_may_ask_and_a_long_path_does_no_harm(tmp_path: Path) -> 
         async with two_peers(deep, follow) as asking:
             (file,) = deep.glob("worker-*.sock")
             assert file.stat().st_mode & 0o777 == 0o600
-            assert await asking.ask(2, REQUEST) is Nothing.OVER
+            assert await asking.follow(2, REQUEST) is Nothing.OVER
         assert not list(deep.iterdir())
 
     run(test())
@@ -360,8 +385,8 @@ def test_where_there_can_be_no_socket_others_fetch_for_themselves(tmp_path: Path
         async def follow(request: Request) -> Nothing:
             raise AssertionError
 
-        await missing.listen(follow)
-        assert await missing.ask(1, REQUEST) is Nothing.DEAD
+        await missing.listen(Flying(follow))
+        assert await missing.follow(1, REQUEST) is Nothing.DEAD
         missing.close()
         os.close(fd)
 
@@ -382,3 +407,116 @@ def test_what_landed_since_the_decision_is_a_hit(origin: Origin, path: str, tmp_
 
     run(test())
     assert origin.hits(path) == 1
+
+
+# -- what is just being committed ---------------------------------------------------------------------------
+
+
+class Slow:
+    """A store whose commits of versions and parts wait for `go`."""
+
+    def __init__(self, store: LmdbStore) -> None:
+        self.go, self._store = threading.Event(), store
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._store, name)
+
+    def _later(self, name: str, *args: Any, **more: Any) -> Future[Any]:
+        done: Future[Any] = Future()
+
+        def work() -> None:
+            self.go.wait(10)
+            done.set_result(getattr(self._store, name)(*args, **more).result())
+
+        threading.Thread(target=work).start()
+        return done
+
+    def add_version(self, *args: Any, **more: Any) -> Future[Any]:
+        return self._later("add_version", *args, **more)
+
+    def put_error(self, *args: Any, **more: Any) -> Future[Any]:
+        return self._later("put_error", *args, **more)
+
+
+WHOLE = b"0123456789" * 10
+
+
+async def ranged(request: Received, peer: Peer) -> None:
+    fields = {"ETag": '"a"', **answers.FRESH}
+    if request.get("range"):
+        fields |= {"Content-Range": "bytes 10-19/100", "Content-Length": "10"}
+        await peer.send(answers.head(206, fields) + WHOLE[10:20])
+    else:
+        await answers.fixed(WHOLE, fields)(request, peer)
+
+
+@pytest.mark.parametrize("first", [(), (("Range", "bytes=10-19"),)], ids=["whole", "part"])
+@pytest.mark.parametrize(
+    "then",
+    [get, partial(get, offline=True), lambda url, *f: get(url, *f, ("Cache-Control", "only-if-cached"))],
+    ids=["anyhow", "offline", "only-if-cached"],
+)
+def test_whoever_has_the_last_byte_finds_it_with_every_worker(
+    origin: Origin,
+    path: str,
+    tmp_path: Path,
+    first: tuple[tuple[str, str], ...],
+    then: Callable[..., Request],
+) -> None:
+    url = origin.on(path, ranged)
+
+    async def test() -> None:
+        async with team(tmp_path, wrap=Slow) as (one, two):
+            answer = await one.open(get(url, *first))
+            assert answer.stream is not None
+            expected = WHOLE[10:20] if first else WHOLE
+            assert await anext(answer.stream) == expected
+            asked = asyncio.ensure_future(two.open(then(url, ("Range", "bytes=10-19"))))
+            await asyncio.sleep(0.1)
+            assert not asked.done(), "it waits for the commit"
+            one.store.go.set()  # type: ignore[attr-defined]
+            again = await asked
+            assert status(again).hit and await body(again) == WHOLE[10:20]
+            answer.close()
+
+    run(test())
+    assert origin.hits(path) == 1
+
+
+def test_who_cannot_wait_is_not_kept_by_a_body_on_its_way(origin: Origin, path: str, tmp_path: Path) -> None:
+    gate = threading.Event()
+    url = origin.on(path, answers.sized([WHOLE, gate, WHOLE], answers.FRESH))
+
+    async def test() -> None:
+        async with team(tmp_path) as (one, two):
+            answer = await one.open(get(url))
+            assert (await two.open(get(url, offline=True))).status == 504
+            gate.set()
+            assert await body(answer) == WHOLE * 2
+
+    run(test())
+
+
+def test_a_claim_stays_until_all_that_needs_it_is_over(tmp_path: Path) -> None:
+    """A part lands while a flight of the same worker is under way, and the other way round."""
+
+    async def test() -> None:
+        fd = make_table()
+        mine, other = Flights(FlightTable(fd, 1)), FlightTable(fd, 2)
+        part, work = asyncio.Event(), asyncio.Event()
+        task = asyncio.ensure_future(part.wait())
+        assert mine.elsewhere("a") is None
+        mine.join("a", lambda _: work.wait())  # type: ignore[arg-type, return-value]
+        mine.hold("a", task)  # type: ignore[arg-type]
+        work.set()
+        while mine.get("a"):
+            await asyncio.sleep(0)
+        await asyncio.sleep(0.01)
+        assert other.claim("a") == 1
+        part.set()
+        await task
+        await asyncio.sleep(0.01)
+        assert other.claim("a") == 2
+        os.close(fd)
+
+    run(test())

@@ -49,7 +49,7 @@ class Ground:
     def __init__(self, directory: Path, origin: dict[str, str], peers: Sequence[Peer]) -> None:
         self.generator, self.origin, self.peers = compile_load(directory), origin, list(peers)
         self.next_number = 0
-        self.warmed: set[tuple[str, str, str, int]] = set()
+        self.warmed: set[tuple[int, str, str, int]] = set()
 
     def run(self, load: Load, peer: Peer | None) -> Result:
         """One run; `peer` None goes direct to the origin.

@@ -22,6 +22,7 @@ from bench.common import on_core
 from bench.ground import Ground, Load, origin_process
 from bench.peers import Peer, Place, buffy
 from bench.report import number, table
+from bench.versus import warm
 
 HEAD = "from dataclasses import dataclass\nfrom buffy_proxy import *\n@hookimpl\n"
 SIX = {
@@ -63,7 +64,7 @@ def run(rounds: int, seconds: float) -> dict[str, Any]:
             stack.callback(peer.stop)
         ground, load = Ground(directory, origin, []), Load("http", "/small/", 1000, 32, seconds)
         for peer in peers.values():
-            measure(ground, peer, load)  # stores, and warms up
+            warm(ground, load, peer)
         taken: list[dict[str, dict[str, float]]] = []
         for number_ in range(rounds):
             order = list(peers) if number_ % 2 == 0 else list(peers)[::-1]

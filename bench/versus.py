@@ -80,7 +80,7 @@ def name_of(peer: Peer | None) -> str:
 def warm(ground: Ground, load: Load, peer: Peer | None) -> None:
     """Asks for every URL twice, if it was not done before: to store it, and to find it. What is missing after
     WARM_S shows later, as requests at the origin."""
-    known = (name_of(peer), load.scheme, load.path, load.count)
+    known = (peer.pid if peer else 0, load.scheme, load.path, load.count)
     if known in ground.warmed:
         return
     ground.warmed.add(known)

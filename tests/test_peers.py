@@ -468,9 +468,8 @@ def test_whoever_has_the_last_byte_finds_it_with_every_worker(
     async def test() -> None:
         async with team(tmp_path, wrap=Slow) as (one, two):
             answer = await one.open(get(url, *first))
-            assert answer.stream is not None
             expected = WHOLE[10:20] if first else WHOLE
-            assert await anext(answer.stream) == expected
+            assert (answer.content if answer.stream is None else await anext(answer.stream)) == expected
             asked = asyncio.ensure_future(two.open(then(url, ("Range", "bytes=10-19"))))
             await asyncio.sleep(0.1)
             assert not asked.done(), "it waits for the commit"

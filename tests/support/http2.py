@@ -46,7 +46,7 @@ class Client:
         session: ssl.SSLSession | None = None,
     ) -> None:
         self.origin = origin
-        context = context or server.trust()
+        context = context or ssl.create_default_context(cafile=str(server.ca_file))
         context.set_alpn_protocols(["h2"])
         raw = tunnel(server.proxy, "127.0.0.1", origin.port, user, timeout=20)
         self.sock = context.wrap_socket(raw.sock, server_hostname="127.0.0.1", session=session)

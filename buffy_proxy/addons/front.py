@@ -506,6 +506,8 @@ class Front(asyncio.Protocol):
             data = self._connect + data
         self._given, self._receive = given, self._passed_on
         given.start(data)
+        if self._streams is not None:
+            given.stay_awake(self._streams.ended())
         if self._paused:
             given.pause_writing()
 

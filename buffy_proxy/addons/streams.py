@@ -60,6 +60,11 @@ class Streams:
         for task in list(self._tasks.values()):
             task.cancel()
 
+    async def ended(self) -> None:
+        """Waits for all that were begun."""
+        if self._tasks:
+            await asyncio.wait([*self._tasks.values()])
+
     # -- one of them --------------------------------------------------------------------------------------
     async def _answer(self, stream: int, request: Request, session: Selectors) -> None:
         interim_sink.set(lambda head: self._hear(stream, head))

@@ -27,6 +27,7 @@ import ssl
 from collections.abc import Callable
 from typing import Final
 
+from h2.events import Event, RequestReceived, StreamReset
 from h2.exceptions import ProtocolError
 
 from buffy_proxy.addons.encrypted import Encrypted
@@ -37,6 +38,7 @@ from buffy_proxy.addons.lane import Desk, Lane
 from buffy_proxy.addons.leaves import Leaves
 from buffy_proxy.addons.master import BuffyMaster
 from buffy_proxy.addons.next_layer import METHOD
+from buffy_proxy.addons.streams import Streams
 from buffy_proxy.addons.tls import TunnelHosts
 from buffy_proxy.answer import Answer
 from buffy_proxy.core import fields as f
@@ -109,6 +111,7 @@ class Front(asyncio.Protocol):
         self._address: tuple[str, int] = ("", 0)
         self._tls: Encrypted | None = None
         self._lane: Lane | None = None
+        self._streams: Streams | None = None
         self._given: Given | None = None
         self._task: asyncio.Task[None] | None = None
         self._silence: asyncio.TimerHandle | None = None
@@ -132,7 +135,7 @@ class Front(asyncio.Protocol):
     def sweep(self) -> None:
         """Called now and then: who says nothing from one time to the next, and waits for nothing, is gone.
         mitmproxy looks after those that it was given."""
-        if not self._heard and self._task is None and self._given is None:
+        if not self._heard and self._task is None and self._given is None and not self._streams:
             self._say_goodbye()
             self._transport.close()
         self._heard = False
@@ -148,6 +151,8 @@ class Front(asyncio.Protocol):
             self._given.lost(exc)
         if self._task is not None:
             self._task.cancel()
+        if self._streams is not None:
+            self._streams.close()
         self._wake()
 
     def pause_writing(self) -> None:
@@ -161,6 +166,8 @@ class Front(asyncio.Protocol):
     def resume_writing(self) -> None:
         self._paused = False
         self._wake()
+        if self._lane is not None:
+            self._lane.moved.set()
         if self._given is not None:
             self._given.resume_writing()
         elif self._task is None:
@@ -365,14 +372,17 @@ class Front(asyncio.Protocol):
     def _begin_http2(self) -> None:
         assert self._session is not None
         self._lane = Lane(Desk(self._interceptor, self._base, self._session))
+        self._streams = Streams(self._interceptor, self._lane, self._write, lambda: self._paused)
         self._lane.h2.initiate_connection()
         self._write(self._lane.h2.data_to_send())
 
     def _take_frames(self, lane: Lane) -> None:
-        """Answers what are hits; the first frame that concerns another stream is mitmproxy's."""
+        """Answers GETs and HEADs; the first frame that concerns another stream is mitmproxy's."""
         while not self._paused and not self._transport.is_closing():
             if said := lane.answers():
                 self._write(said)
+            elif asked := lane.question():
+                self._begin_stream(lane, *asked)
             elif frames := lane.frames():
                 if not lane.quiet:
                     self._buffer = frames + lane.rest()
@@ -387,15 +397,27 @@ class Front(asyncio.Protocol):
             self._lane.h2.close_connection()
             self._write(self._lane.h2.data_to_send())
 
-    def _hear_frames(self, lane: Lane, frames: bytes) -> None:
+    def _begin_stream(self, lane: Lane, stream: int, request: Request, frame: bytes) -> None:
+        assert self._streams is not None and self._session is not None
+        events = self._hear_frames(lane, frame)
+        if any(isinstance(event, RequestReceived) for event in events):
+            self._streams.begin(stream, request, self._session)
+
+    def _hear_frames(self, lane: Lane, frames: bytes) -> list[Event]:
+        events: list[Event] = []
         try:
-            lane.h2.receive_data(frames)
+            events = lane.h2.receive_data(frames)
         except ProtocolError as error:
             log.debug("HTTP/2 from a client of %s: %s", self._base, error)
+        for event in events:
+            if isinstance(event, StreamReset):
+                lane.drop(event.stream_id)
+        lane.moved.set()
         if data := lane.h2.data_to_send():
             self._write(data)
         if lane.closed:
             self._transport.close()
+        return events
 
     # -- answers that take time ---------------------------------------------------------------------------
     async def _answer_later(self, request: Request, session: Selectors, looked: Looked | None) -> None:
@@ -485,6 +507,8 @@ class Front(asyncio.Protocol):
             data = self._connect + data
         self._given, self._receive = given, self._passed_on
         given.start(data)
+        if self._streams is not None:
+            given.stay_awake(self._streams.ended())
         if self._paused:
             given.pause_writing()
 

@@ -12,7 +12,7 @@ from __future__ import annotations
 import asyncio
 import ssl
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
 from typing import Any
 
 from mitmproxy import connection
@@ -94,6 +94,12 @@ class Outlet(asyncio.Transport):
         return self._transport.get_protocol()
 
 
+def _keep(work: Coroutine[Any, Any, None]) -> None:
+    task = asyncio.ensure_future(work)
+    _tasks.add(task)
+    task.add_done_callback(_tasks.discard)
+
+
 class Given:
     """A connection that mitmproxy has. The front passes on what its transport tells."""
 
@@ -149,9 +155,16 @@ class Given:
     def start(self, data: bytes) -> None:
         if data:
             self._reader.feed_data(data)
-        task = asyncio.ensure_future(self._run())
-        _tasks.add(task)
-        task.add_done_callback(_tasks.discard)
+        _keep(self._run())
+
+    def stay_awake(self, until: Coroutine[Any, Any, None]) -> None:
+        """The connection is not idle until then, even if mitmproxy has nothing to do with it."""
+
+        async def wait() -> None:
+            with self._handler.timeout_watchdog.disarm():
+                await until
+
+        _keep(wait())
 
     async def _run(self) -> None:
         with self._master.proxyserver.register_connection(self._handler.client.id, self._handler):

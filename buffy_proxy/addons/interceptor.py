@@ -196,18 +196,21 @@ class Interceptor:
             if entry is not None:
                 self.hot.put(key, entry)
 
+    def asked(self, session: Selectors, method: str, url: str, fields: Fields) -> Request:
+        """What a request without a body asks the cache."""
+        return Request(method, url, fields, b"", session.group, self._offline(session))
+
     def answer_block(
-        self, method: str, url: str, fields: Fields, session: Selectors, key: bytes, room: int
+        self, request: Request, session: Selectors, key: bytes, room: int
     ) -> tuple[bytes, bytes] | None:
         """As `answer_and_remember` for HTTP/2: field block and content. None also where the content is longer
         than `room`."""
-        request = Request(method, url, fields, b"", session.group, self._offline(session))
         answer = self.cache.open_now(request)
         if not isinstance(answer, Answer) or len(answer.content or b"") > room:
             return None
         self._remember(answer, request, session, key, BlockEntry)
         content = answer.content or b""
-        self._note(answer, len(content), session, method, url)
+        self._note(answer, len(content), session, request.method, request.url)
         return field_block(answer.status, answer.fields), content
 
     def answer_now(self, request: Request, session: Selectors) -> bytes | Looked | None:

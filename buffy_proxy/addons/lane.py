@@ -12,9 +12,10 @@ An answer must fit the flow-control windows as they are (RFC 9113 §5.2), or it 
 
 from __future__ import annotations
 
+import asyncio
 import itertools
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, Final
 
 import h2.connection
@@ -25,7 +26,7 @@ from mitmproxy.proxy.layers.http._http_h2 import BufferedH2Connection
 from buffy_proxy.addons.interceptor import Interceptor
 from buffy_proxy.core import fields as f
 from buffy_proxy.core.blocks import CONNECTION_SPECIFIC
-from buffy_proxy.core.model import Fields
+from buffy_proxy.core.model import Fields, Request
 from buffy_proxy.selectors import Selectors
 
 PREFACE: Final = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
@@ -103,6 +104,13 @@ class Desk:
                 cut = len(said) - entry.size
                 return said[:cut], said[cut:]
             self._hot.drop(key)
+        request = self.request_of(lines)
+        if request is None:
+            return None
+        return self._interceptor.answer_block(request, self._session, key, room)
+
+    def request_of(self, lines: Lines) -> Request | None:
+        """None for what is not plainly a valid GET or HEAD."""
         simple = _simple(lines)
         if simple is None:
             return None
@@ -111,7 +119,7 @@ class Desk:
             url = f.normalise_url(self._base + path)
         except ValueError:
             return None
-        return self._interceptor.answer_block(method, url, fields, self._session, key, room)
+        return self._interceptor.asked(self._session, method, url, fields)
 
 
 def _simple(lines: Lines) -> tuple[str, str, Fields] | None:
@@ -135,13 +143,17 @@ class Lane:
 
     h2     the H2Connection. Whoever takes `frames` gives them to it before asking for more answers; what it
            has to send goes out before those
-    quiet  whether the frames that were taken last concern no stream that it has: settings, windows, pings …
+    quiet  whether the frames that were taken last begin no stream and go on with none: settings, pings …
+    moved  is set when a window may have opened
+    drop   is told the number of a stream that the client gave up
     """
 
     def __init__(self, desk: Desk) -> None:
         self.h2 = BufferedH2Connection(Http2Server.h2_conf)
         self._decoder = self.h2.decoder = Decoder()
         self.quiet = True
+        self.moved = asyncio.Event()
+        self.drop: Callable[[int], None] = lambda stream: None
         self._desk = desk
         self._buffer = b""
         self._at = 0
@@ -182,17 +194,40 @@ class Lane:
             self._asked += 1
         return b"".join(parts)
 
+    def question(self) -> tuple[int, Request, bytes] | None:
+        """Stream, request and frame of the GET or HEAD that comes next and is no hit at once. It is taken
+        then, as with `frames`. None for anything else."""
+        end = self._asks(self._at) if self._at == self._declined else 0
+        if not end:
+            return None
+        frame = self._buffer[self._at : end]
+        lines = self._decoder.look(_block(frame))
+        request = None if lines is None else self._desk.request_of(lines)
+        if request is None:
+            return None
+        self._at = end
+        return int.from_bytes(frame[5:9], "big"), request, frame
+
+    async def window_open(self, stream: int, paused: Callable[[], bool]) -> None:
+        """Waits until what was sent on the stream is on its way, and the connection is not `paused`."""
+        while self.h2.stream_buffers.get(stream) or paused():
+            self.moved.clear()
+            await self.moved.wait()
+
     def frames(self) -> bytes:
-        """The whole frames that come next, up to one that `answers` should see first."""
+        """The whole frames that come next, all `quiet` or none, up to one that `answers` should see first."""
         self.quiet = True
         start = at = self._at
         if not self._greeted:
             at = self._greet(at)
         while not self._lost and (end := self._end(at)) and (at == start or not self._asks(at)):
             kind, flags = self._buffer[at + 3], self._buffer[at + 4]
+            quiet = kind not in _OTHERS
+            if at > start and quiet is not self.quiet:
+                break
             if kind in (HEADERS, CONTINUATION):
                 self._continues = not flags & END_HEADERS
-            self.quiet = self.quiet and kind not in _OTHERS
+            self.quiet = quiet
             at = end
         if self._lost:
             self.quiet, at = False, len(self._buffer)
@@ -229,9 +264,7 @@ class Lane:
 
     def _answer(self, frame: bytes) -> bytes | None:
         connection = self.h2
-        stream = int.from_bytes(frame[5:9], "big")
-        skipped = HEADER_SIZE + (5 if frame[4] & WITH_PRIORITY else 0)
-        lines = self._decoder.look(frame[skipped:])
+        lines = self._decoder.look(_block(frame))
         room = min(connection.outbound_flow_control_window, connection.remote_settings.initial_window_size)
         said = None if lines is None else self._desk.ask(lines, room)
         if said is None:
@@ -241,11 +274,15 @@ class Lane:
         if not self._opened:
             self._opened = True
             connection.state_machine.process_input(h2.connection.ConnectionInputs.RECV_HEADERS)
-        connection.highest_inbound_stream_id = stream
+        connection.highest_inbound_stream_id = int.from_bytes(frame[5:9], "big")
         connection.outbound_flow_control_window -= len(content)
         if connection.encoder.header_table.resized:
             block = connection.encoder.encode([]) + block
         return message(frame[5:9], block, content, connection.max_outbound_frame_size)
+
+
+def _block(frame: bytes) -> bytes:
+    return frame[HEADER_SIZE + (5 if frame[4] & WITH_PRIORITY else 0) :]
 
 
 def message(stream: bytes, block: bytes, content: bytes, most: int) -> bytes:

@@ -12,6 +12,7 @@ import time
 from collections.abc import Generator
 from typing import Any
 
+import h2.events
 from mitmproxy import http
 from mitmproxy.proxy import commands, events, layer
 from mitmproxy.proxy.context import Context
@@ -113,7 +114,7 @@ class BuffyHttp2Server(Http2Server):
     def __init__(self, context: Context, lane: Lane | None, *, begun: bool = False) -> None:
         """`begun`: the connection preface was sent."""
         super().__init__(context)
-        self._moved = asyncio.Event()
+        self._moved = asyncio.Event() if lane is None else lane.moved
         self._lane = lane
         self._begun = begun
         if lane is not None:
@@ -126,6 +127,11 @@ class BuffyHttp2Server(Http2Server):
             yield from super()._handle_event(event)
         if isinstance(event, events.DataReceived | events.ConnectionClosed):
             self._moved.set()
+
+    def handle_h2_event(self, event: h2.events.Event) -> Generator[commands.Command, Any, bool]:
+        if isinstance(event, h2.events.StreamReset) and self._lane is not None:
+            self._lane.drop(event.stream_id)
+        return (yield from super().handle_h2_event(event))
 
     def _take(self, data: bytes, lane: Lane) -> CommandGenerator:
         lane.feed(data)

@@ -8,6 +8,7 @@ up to the encoder of the connection (§4.2).
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Final
 
 from hpack.table import HeaderTable
@@ -38,12 +39,18 @@ def status_line(status: int) -> bytes:
 
 def field_lines(fields: Fields) -> bytes:
     """The lines of these fields, in their order."""
-    lowered = ((name.lower(), value) for name, value in fields)
-    return b"".join(
-        literal_name(name) + literal_value(value.strip())
-        for name, value in lowered
-        if name not in CONNECTION_SPECIFIC
-    )
+    return b"".join(literal_name(name) + literal_value(value) for name, value in _allowed(fields))
+
+
+def field_list(status: int, fields: Fields) -> list[tuple[bytes, bytes]]:
+    """The same as `field_block`, for an encoder that has a table."""
+    return [(b":status", b"%d" % status), *_allowed(fields)]
+
+
+def _allowed(fields: Fields) -> Iterator[tuple[bytes, bytes]]:
+    for name, value in fields:
+        if (lower := name.lower()) not in CONNECTION_SPECIFIC:
+            yield lower, value.strip()
 
 
 def literal_name(name: bytes) -> bytes:

@@ -6,6 +6,7 @@ and on one that mitmproxy has had since its first request of another kind. Both 
 from __future__ import annotations
 
 import re
+import threading
 import time
 from collections.abc import Iterator
 
@@ -16,7 +17,7 @@ from tests.support import answers
 from tests.support.bodies import piece
 from tests.support.buffy import Buffy
 from tests.support.http2 import HEADER_SIZE, Client, Lines, in_two
-from tests.support.origin import Origin
+from tests.support.origin import Origin, Peer, Received
 from tests.support.procs import wait_until
 from tests.support.wire import CacheStatus, proxy_authorization, tunnel
 
@@ -40,7 +41,7 @@ def give(client: Client, owner: str) -> None:
     """Sees to it who has the connection."""
     if owner == "mitmproxy":
         client.origin.on("/given", answers.fixed(b"given", {"Cache-Control": "no-store"}))
-        stream = client.get("/given")
+        stream = client.get("/given", split=True)
         assert client.bodies[stream] == b"given" and stream not in client.prompt
         client.acknowledge = False
 
@@ -444,19 +445,81 @@ def test_which_protocol_is_agreed_on(
         assert sock.selected_alpn_protocol() == agreed
 
 
+def upload(client: Client, path: str, *parts: bytes, trailer: bool = False) -> int:
+    """A PUT without a length; gives its stream."""
+    pseudo = [(":method", "PUT"), (":scheme", "https"), (":authority", client.origin.authority)]
+    stream = client.h2.get_next_available_stream_id()
+    lines = [(name.encode(), value.encode()) for name, value in [*pseudo, (":path", path)]]
+    client.h2.send_headers(stream, lines)
+    for part in parts:
+        client.h2.send_data(stream, part)
+    if trailer:
+        client.h2.send_headers(stream, [(b"x-sum", b"12")], end_stream=True)
+    else:
+        client.h2.end_stream(stream)
+    client.flush()
+    return stream
+
+
+def test_a_stream_that_goes_on_when_mitmproxy_gets_the_connection(
+    server: Buffy, tls_origin: Origin, path: str
+) -> None:
+    go = threading.Event()
+    parts = [b"x" * 100_000, go, b"y" * 100_000]
+    tls_origin.on(path, answers.sized(parts, {"Cache-Control": "no-store"}))
+    tls_origin.on(path + "/up", answers.fixed(b"thanks"))
+    client = Client(server, tls_origin)
+    slow = client.request(path)
+    client.read(5, lambda: client.has(slow, 65_535))
+    up = upload(client, path + "/up", b"data")
+    client.read(5, lambda: up in client.ended)
+    assert client.bodies[up] == b"thanks" and slow not in client.ended
+    go.set()
+    client.finish(slow)
+    assert client.bodies[slow] == b"x" * 100_000 + b"y" * 100_000
+
+
+@pytest.mark.parametrize("how", ["reset", "hang up"])
+def test_a_stream_that_is_given_up_after_that(server: Buffy, tls_origin: Origin, path: str, how: str) -> None:
+    """Whoever has the connection, the origin is let go."""
+
+    async def until_gone(request: Received, peer: Peer) -> None:
+        await peer.send(answers.head(200, {"Content-Length": "1000000", "Cache-Control": "no-store"}) + b"x")
+        await peer.reader.read(1)
+
+    tls_origin.on(path, until_gone)
+    tls_origin.on(path + "/up", answers.fixed(b"thanks"))
+    client = Client(server, tls_origin)
+    slow = client.request(path)
+    client.read(5, lambda: client.has(slow, 1))
+    up = upload(client, path + "/up", b"data")
+    client.read(5, lambda: up in client.ended)
+    assert not tls_origin.seen(path)[0].done.is_set()
+    if how == "reset":
+        client.h2.reset_stream(slow, 8)
+        client.flush()
+    else:
+        client.close()
+    assert tls_origin.wait(path, 1).done.wait(5)
+
+
+def test_interim_responses(server: Buffy, client: Client, path: str) -> None:
+    """RFC 9110 §15.2: they are passed on as they come, those after the final head are not there."""
+    early = b"HTTP/1.1 103 Early Hints\r\nLink: </a>; rel=preload\r\nConnection: close\r\n\r\n"
+    final = answers.head(200, {"Content-Length": "2", "Cache-Control": "no-store"}) + b"ok"
+    client.origin.on(path, [early, 0.05, early, 0.05, final])
+    for split in (False, True):
+        stream = client.get(path, split=split)
+        assert client.bodies[stream] == b"ok"
+        assert client.interim[stream] == [[(":status", "103"), ("link", "</a>; rel=preload")]] * 2
+
+
 def test_uploads_and_hits_on_one_connection(server: Buffy, client: Client, path: str) -> None:
     stored(server, client.origin, path)
     client.origin.on(path + "/up", answers.echo)
     for _ in range(3):
         assert client.get(path) in client.prompt
-        pseudo = [(":method", "PUT"), (":scheme", "https"), (":authority", client.origin.authority)]
-        stream = client.h2.get_next_available_stream_id()
-        lines = [(name.encode(), value.encode()) for name, value in [*pseudo, (":path", path + "/up")]]
-        client.h2.send_headers(stream, lines)
-        for part in (b"first ", b"second"):
-            client.h2.send_data(stream, part)
-        client.h2.send_headers(stream, [(b"x-sum", b"12")], end_stream=True)
-        client.flush()
+        stream = upload(client, path + "/up", b"first ", b"second", trailer=True)
         client.finish(stream)
         assert client.bodies[stream].endswith(b"first second")
     assert [seen.body for seen in client.origin.seen(path + "/up")] == [b"first second"] * 3

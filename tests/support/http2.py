@@ -29,6 +29,7 @@ class Client:
     """Opens windows only when it is told to: `acknowledge` is False at first.
 
     heads, fields, bodies  what came, by stream; `fields` without `:status`, in their order
+    interim                the interim responses, by stream
     prompt                 streams that ended with the frame of their last byte, as answers in one piece do
     left                   the error code with which the server said goodbye, None if it did not
     """
@@ -46,7 +47,7 @@ class Client:
         session: ssl.SSLSession | None = None,
     ) -> None:
         self.origin = origin
-        context = context or server.trust()
+        context = context or ssl.create_default_context(cafile=str(server.ca_file))
         context.set_alpn_protocols(["h2"])
         raw = tunnel(server.proxy, "127.0.0.1", origin.port, user, timeout=20)
         self.sock = context.wrap_socket(raw.sock, server_hostname="127.0.0.1", session=session)
@@ -62,6 +63,7 @@ class Client:
         self.acknowledge = False
         self.heads: dict[int, dict[str, str]] = {}
         self.fields: dict[int, Lines] = {}
+        self.interim: defaultdict[int, list[Lines]] = defaultdict(list)
         self.bodies: defaultdict[int, bytearray] = defaultdict(bytearray)
         self.owed: defaultdict[int, int] = defaultdict(int)
         self.ended: set[int] = set()
@@ -115,6 +117,9 @@ class Client:
                 lines = [(bytes(n).decode("latin-1"), bytes(v).decode("latin-1")) for n, v in event.headers]
                 self.heads[event.stream_id] = dict(lines)
                 self.fields[event.stream_id] = [line for line in lines if line[0] != ":status"]
+            case h2.events.InformationalResponseReceived():
+                lines = [(bytes(n).decode("latin-1"), bytes(v).decode("latin-1")) for n, v in event.headers]
+                self.interim[event.stream_id].append(lines)
             case h2.events.DataReceived():
                 self.bodies[event.stream_id] += event.data
                 self.owed[event.stream_id] += event.flow_controlled_length

@@ -1,9 +1,12 @@
-"""What a hit costs with several workers: `python -m bench.workers [--quick] [--rounds N] [--workers N …]`.
+"""What a hit costs with several workers: `python -m bench.workers [OPTION …]`.
 
 A server for each number of workers, all at once; each round runs the load generator against each in turn, so
 that what disturbs the machine disturbs all. CPU time per hit is user and system time of all the proxy's
 processes over the answers that came. Hits per second say something only where there are cores to spare:
 the load generator wants one for itself. Medians over the rounds; writes workers.md and workers.json.
+
+A second core that is busy makes the first one slower on many machines, whoever keeps it busy. `--one-core`
+has all workers of a server on one core, and the generator on another: what sharing itself costs.
 """
 
 from __future__ import annotations
@@ -14,10 +17,10 @@ import statistics
 import subprocess
 import tempfile
 from collections.abc import Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, nullcontext
 from pathlib import Path
 
-from bench.common import OUT, Result, cpu_s
+from bench.common import OUT, Result, cpu_s, on_core
 from bench.ground import compile_load, origin_process
 from bench.report import workers as markdown
 from tests.support.buffy import Buffy
@@ -30,13 +33,17 @@ WARM_S = 120.0
 class Case:
     """One server; `run` is one measurement."""
 
-    def __init__(self, count: int, directory: Path, origin: dict[str, str], load: Path) -> None:
+    def __init__(
+        self, count: int, directory: Path, origin: dict[str, str], load: Path, *, one_core: bool
+    ) -> None:
+        self.one_core = one_core
         home = directory / str(count)
         home.mkdir()
         env = {"SSL_CERT_FILE": str(directory / "origin-ca.pem")}
         config = f'log_level = "warning"\nworkers = {count}\n'
         self.count, self.origin, self.load = count, origin, load
-        self.server = Buffy(home, config, env).start()
+        with on_core(0) if one_core else nullcontext():
+            self.server = Buffy(home, config, env).start()
         self.pids = workers(self.server)
 
     def run(self, scheme: str, connections: int, seconds: float, limit: int = 0) -> Result:
@@ -44,7 +51,8 @@ class Case:
         numbers = ["/small/", 0, URLS, connections, seconds, *([f"limit={limit}"] if limit else [])]
         command = [self.load, *self.server.proxy, scheme, "127.0.0.1", self.origin[scheme], *numbers]
         before = [cpu_s([pid]) for pid in self.pids]
-        done = subprocess.run([str(part) for part in command], capture_output=True, text=True, check=True)
+        with on_core(1) if self.one_core else nullcontext():
+            done = subprocess.run([str(part) for part in command], capture_output=True, text=True, check=True)
         used = [cpu_s([pid]) - began for pid, began in zip(self.pids, before, strict=True)]
         said = json.loads(done.stdout)
         return {
@@ -84,14 +92,14 @@ def summary(scheme: str, connections: int, count: int, taken: dict[int, list[Res
     return {**row, **middle, **ratios, "failed": failed}
 
 
-def rows(counts: Sequence[int], seconds: float, rounds: int) -> list[Result]:
+def rows(counts: Sequence[int], seconds: float, rounds: int, *, one_core: bool = False) -> list[Result]:
     """A row for each scheme, connections and number of workers. Ratios are to the first number."""
     with ExitStack() as stack:
         directory = Path(stack.enter_context(tempfile.TemporaryDirectory()))
         origin, load = stack.enter_context(origin_process(directory)), compile_load(directory)
         cases = []
         for count in counts:
-            cases.append(Case(count, directory, origin, load))
+            cases.append(Case(count, directory, origin, load, one_core=one_core))
             stack.callback(cases[-1].server.discard)
         return measure(cases, rounds, seconds)
 
@@ -103,8 +111,9 @@ def main() -> None:
     parser.add_argument(
         "--workers", type=int, nargs="*", default=[1, 2], help="the first is what others compare to"
     )
+    parser.add_argument("--one-core", action="store_true", help="all workers on one core")
     wanted = parser.parse_args()
-    found = rows(wanted.workers, 0.5 if wanted.quick else 2.0, wanted.rounds)
+    found = rows(wanted.workers, 0.5 if wanted.quick else 2.0, wanted.rounds, one_core=wanted.one_core)
     OUT.mkdir(exist_ok=True)
     (OUT / "workers.json").write_text(json.dumps(found, indent=1) + "\n")
     (OUT / "workers.md").write_text(markdown(found))

@@ -118,8 +118,11 @@ class Peers:
             async with asyncio.timeout(TAKE_UP_S):
                 with short_path(self._data_dir, self._name(worker)) as path:
                     reader, writer = await asyncio.open_unix_connection(path, limit=READ_AHEAD)
-        except OSError:  # a timeout, too
+        except (ConnectionError, FileNotFoundError, TimeoutError):
             return Nothing.DEAD
+        except OSError as error:  # no descriptor left: the other one lives, and keeps its claims
+            log.warning("cannot ask another worker: %s", error)
+            return Nothing.UNFIT
         answer: Answer | Nothing = Nothing.DEAD
         try:
             _send(writer, question)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import os
 import threading
 from collections.abc import AsyncIterator, Awaitable, Callable
@@ -10,7 +11,7 @@ from concurrent.futures import Future
 from contextlib import AsyncExitStack, asynccontextmanager
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import pytest
 
@@ -88,6 +89,21 @@ def test_what_comes_by_way_of_another_worker_is_not_passed_on_again(
             assert await one.follow(get(url)) is Nothing.OVER
             answer = await three.open(get(url))
             assert status(answer).fwd == "stale" and await body(answer) == b"x"
+
+    run(test())
+    assert origin.hits(path) == 2
+
+
+def test_without_room_in_the_table_each_worker_fetches(
+    origin: Origin, path: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(FlightTable, "claim", lambda table, key: None)
+    url = origin.on(path, answers.sized([0.2, b"x"], answers.FRESH))
+
+    async def test() -> None:
+        async with team(tmp_path, 2) as (one, two):
+            opened = await asyncio.gather(*(each.open(get(url)) for each in (one, two, one, two)))
+            assert [await body(each) for each in opened] == [b"x"] * 4
 
     run(test())
     assert origin.hits(path) == 2
@@ -318,6 +334,24 @@ def test_a_worker_that_does_not_run_is_dead_at_once(tmp_path: Path) -> None:
 
         async with two_peers(tmp_path, follow) as asking:
             assert await asking.follow(3, REQUEST) is Nothing.DEAD
+
+    run(test())
+
+
+def test_who_has_no_descriptor_left_takes_no_claims_away(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def none_left(directory: Path, name: str) -> NoReturn:
+        raise OSError(errno.EMFILE, "Too many open files")
+
+    async def test() -> None:
+        async def follow(request: Request) -> Nothing:
+            raise AssertionError
+
+        async with two_peers(tmp_path, follow) as asking:
+            monkeypatch.setattr(peers, "short_path", none_left)
+            assert await asking.follow(2, REQUEST) is Nothing.UNFIT
+            assert await asking.land(2, "a") is Nothing.UNFIT
 
     run(test())
 

@@ -6,14 +6,17 @@ and on one that mitmproxy has had since its first request of another kind. Both 
 from __future__ import annotations
 
 import re
+import socket
 import threading
 import time
 from collections.abc import Iterator
+from types import SimpleNamespace
 
 import h2.settings
 import pytest
 
 from tests.support import answers
+from tests.support.authority import Authority
 from tests.support.bodies import piece
 from tests.support.buffy import Buffy
 from tests.support.http2 import HEADER_SIZE, Client, Lines, in_two
@@ -459,6 +462,29 @@ def upload(client: Client, path: str, *parts: bytes, trailer: bool = False) -> i
         client.h2.end_stream(stream)
     client.flush()
     return stream
+
+
+def test_what_the_origin_of_an_upload_is_offered(server: Buffy, authority: Authority) -> None:
+    """What the client offered: an origin of gRPC speaks HTTP/2 only."""
+    context = authority.context()
+    context.set_alpn_protocols(["h2"])
+    agreed: list[str | None] = []
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        listener.settimeout(10)
+
+        def accept() -> None:
+            plain, _ = listener.accept()
+            with context.wrap_socket(plain, server_side=True) as sock:
+                agreed.append(sock.selected_alpn_protocol())
+
+        origin = threading.Thread(target=accept)
+        origin.start()
+        port = listener.getsockname()[1]
+        where = SimpleNamespace(port=port, authority=f"127.0.0.1:{port}")
+        client = Client(server, where)  # type: ignore[arg-type]
+        upload(client, "/", b"data")
+        origin.join(10)
+    assert agreed == ["h2"]
 
 
 def test_a_stream_that_goes_on_when_mitmproxy_gets_the_connection(

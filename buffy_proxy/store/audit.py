@@ -22,7 +22,7 @@ from buffy_proxy.store.tx import BODY, SEQ, Tx, group_prefix
 
 Kind = Literal["record", "index", "references", "totals", "body", "orphan", "temporary"]
 DERIVED: Final = ("order", "groups", "ordered", "due", "stale", "lru")
-SLICE: Final = 1_000_000
+SLICE: Final = 500_000
 """Bodies whose references are counted at a time, about."""
 NAMED_AT_MOST: Final = 20
 """Missing entries of one order that are named singly."""
@@ -170,6 +170,7 @@ def _audit_bodies(tx: Tx, walk: Walk) -> Iterator[Finding]:
                 yield Finding("references", digest.hex(), "unreferenced, but not in the trash", REBUILD)
         for digest in named.count:
             yield Finding("references", digest.hex(), "named by a record, but not registered", REBUILD)
+        del named  # or there would be two of them in memory
     with tx.txn.cursor(tx.db.inline) as cursor:
         for digest in cursor.iternext(keys=True, values=False):
             if tx.txn.get(digest, db=tx.db.bodies) is None:
@@ -195,6 +196,7 @@ def rebuild(tx: Tx, now: float) -> None:
         for digest in registered | set(named.count):
             _register(tx, named, digest, now)
         live, size = live + len(named.count), size + sum(named.sizes.values())
+        del named, registered
     counted = (walk.resources, walk.versions, live, size)
     next_seq = max(walk.next_seq, tx.totals()[4])
     tx.set_totals(*counted, next_seq)

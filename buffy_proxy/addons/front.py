@@ -30,6 +30,7 @@ from typing import Final
 from h2.events import Event, RequestReceived, StreamReset
 from h2.exceptions import ProtocolError
 
+from buffy_proxy.addons.body import Http1Body
 from buffy_proxy.addons.encrypted import Encrypted
 from buffy_proxy.addons.handover import Given
 from buffy_proxy.addons.hello import HANDSHAKE, Hello, read_hello
@@ -40,7 +41,6 @@ from buffy_proxy.addons.master import BuffyMaster
 from buffy_proxy.addons.next_layer import METHOD
 from buffy_proxy.addons.streams import Streams
 from buffy_proxy.addons.tls import TunnelHosts
-from buffy_proxy.answer import Answer
 from buffy_proxy.core import fields as f
 from buffy_proxy.core.head import RequestHead, parse_request_head
 from buffy_proxy.core.model import Request, Response
@@ -430,7 +430,7 @@ class Front(asyncio.Protocol):
             self._transport.abort()
             return
         self._waiting = False
-        body = Body(self, answer, request)
+        body = Http1Body(answer, request, self._write, self._drain)
         try:
             await body.send()
         finally:
@@ -513,61 +513,9 @@ class Front(asyncio.Protocol):
             given.pause_writing()
 
 
-class Body:
-    """An answer on its way out. `sent` bytes of its content went; `whole`: all of them."""
-
-    def __init__(self, front: Front, answer: Answer, request: Request) -> None:
-        self.sent = 0
-        self.whole = False
-        self._front = front
-        self._answer = answer
-        self._url = request.url
-        self._without = request.method == "HEAD" or answer.status in (204, 304)
-
-    async def send(self) -> None:
-        """Sets `whole`, and raises nothing but CancelledError, when the client is gone."""
-        try:
-            await self._send()
-            self.whole = True
-        except ConnectionError:
-            pass
-        except Exception as error:
-            log.info("%s ended early: %s", self._url, error)
-        finally:
-            # A client may hang up as soon as it has the last byte.
-            size = self._answer.size
-            self.whole = self.whole or (size is not None and self.sent >= size)
-
-    async def _send(self) -> None:
-        front, answer = self._front, self._answer
-        head = _head(answer, with_body=not self._without)
-        if self._without and answer.stream is not None:
-            await anext(answer.stream, b"")  # what is to be stored must have come to its end
-        if answer.content is not None or self._without or answer.stream is None:
-            content = b"" if self._without else answer.content or b""
-            front._write(head + content)
-            self.sent = len(content)
-            return
-        front._write(head)
-        chunked = answer.size is None
-        async for chunk in answer.stream:
-            await front._drain()
-            front._write(b"%x\r\n%b\r\n" % (len(chunk), chunk) if chunked else chunk)
-            self.sent += len(chunk)
-        if chunked:
-            front._write(b"0\r\n\r\n")
-
-
 def _is_http(data: bytes) -> bool:
     """Whether this may become a request; else it is another protocol."""
     return bool(METHOD.match(data)) or (len(data) < 4 and data.isalpha())
-
-
-def _head(answer: Answer, *, with_body: bool) -> bytes:
-    fields = answer.fields
-    if with_body and answer.stream is not None and answer.size is None:
-        fields = (*fields, (b"Transfer-Encoding", b"chunked"))
-    return b"HTTP/1.1 %d %b\r\n%b\r\n" % (answer.status, answer.reason, f.serialise_block(fields))
 
 
 async def listen(

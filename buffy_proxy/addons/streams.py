@@ -14,6 +14,7 @@ from collections.abc import Callable
 from h2.errors import ErrorCodes
 from h2.exceptions import ProtocolError
 
+from buffy_proxy.addons.body import Body
 from buffy_proxy.addons.interceptor import Interceptor
 from buffy_proxy.addons.lane import Lane
 from buffy_proxy.answer import Answer
@@ -118,36 +119,16 @@ class Streams:
         await self._lane.window_open(stream, self._paused)
 
 
-class StreamBody:
-    """An answer on its way out. `sent` bytes of its content left; `whole`: all of them."""
+class StreamBody(Body):
+    """On one stream of an HTTP/2 connection."""
 
     def __init__(self, streams: Streams, stream: int, answer: Answer, request: Request) -> None:
-        self.sent = 0
-        self.whole = False
+        super().__init__(answer, request)
         self._streams = streams
         self._stream = stream
-        self._answer = answer
-        self._url = request.url
-        self._without = request.method == "HEAD" or answer.status in (204, 304)
-
-    async def send(self) -> None:
-        """Sets `whole`, and raises nothing but CancelledError, when the client is gone."""
-        try:
-            await self._send()
-            self.whole = True
-        except ProtocolError:
-            pass  # the stream or the connection is closed
-        except Exception as error:
-            log.info("%s ended early: %s", self._url, error)
-        finally:
-            # A client may hang up as soon as it has the last byte.
-            size = self._answer.size
-            self.whole = self.whole or (size is not None and self.sent >= size)
 
     async def _send(self) -> None:
         streams, stream, answer = self._streams, self._stream, self._answer
-        if self._without and answer.stream is not None:
-            await anext(answer.stream, b"")  # what is to be stored must have come to its end
         content = b"" if self._without else answer.content or b""
         streamed = not self._without and answer.stream is not None
         streams.head(stream, answer.status, answer.fields, end=not content and not streamed)

@@ -6,7 +6,7 @@ VENV ?= .venv
 # Extra requirements for pip, such as CONSTRAIN="mitmproxy==11.0.2"
 CONSTRAIN ?=
 ARGS ?=
-TEST_ARGS ?= -n 2 --dist loadscope
+TEST_ARGS ?= -n 2 --dist loadscope --no-loadscope-reorder
 
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed

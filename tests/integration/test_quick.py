@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 import random
 import re
@@ -282,7 +283,8 @@ def test_an_endless_head_is_refused(both: Both) -> None:
         data = asked("GET", both.origin.url("/plain"), [("X-Large", "x" * 200_000)])
         connection.send(data)
         assert b" 200 OK" in answer(connection, "GET")
-        connection.send(data[:-2] + b"X-More: " + b"x" * 150_000)
+        with contextlib.suppress(BrokenPipeError):  # it may be refused before all of it is out
+            connection.send(data[:-2] + b"X-More: " + b"x" * 70_000)
         refused = answer(connection, "GET")
         assert refused.startswith(b"HTTP/1.1 431 ") and b"256 KiB" in refused
         assert connection.recv() == b""

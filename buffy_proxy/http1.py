@@ -80,6 +80,7 @@ class Http1:
         self._left: int | None = None  # bytes of content to come; None before the head
         self._ended = False
         self._eof = False
+        self._fed = 0  # bytes that h11 has heard since the last head
 
     # -- requests -----------------------------------------------------------------------------------------
     def request(self, method: str, target: str, fields: Fields, body: bytes) -> bytes:
@@ -105,6 +106,7 @@ class Http1:
         """What came; b"" for the end of the stream."""
         if self._h11 is not None:
             self._h11.receive_data(data)
+            self._fed += len(data)
         elif data:
             self._pieces.append(data)
         else:
@@ -138,6 +140,7 @@ class Http1:
             if more and (data.startswith(_START) or _START.startswith(data)):
                 return NEED_DATA
             return self._hand_to_h11()
+        _check_size(head.size)
         self._pieces.clear()
         if len(data) > head.size:
             self._pieces.append(data[head.size :])
@@ -150,6 +153,7 @@ class Http1:
             raise Malformed(f"{self._left} bytes of the content are missing")
         self._h11 = h11.Connection(h11.CLIENT, max_incomplete_event_size=MAX_HEAD)
         self._tell_h11(self._h11, b"")
+        self._fed = sum(map(len, self._pieces))
         self._h11.receive_data(b"".join(self._pieces))
         if self._eof:
             self._h11.receive_data(b"")
@@ -167,6 +171,10 @@ class Http1:
             return NEED_DATA
         if isinstance(event, h11.EndOfMessage):
             return END
+        if isinstance(event, h11.Response | h11.InformationalResponse):
+            rest = len(connection.trailing_data[0])
+            _check_size(self._fed - rest)
+            self._fed = rest
         if isinstance(event, h11.Response):
             fields = framed(event.status_code, tuple(event.headers.raw_items()))
             length = first(fields, b"content-length")
@@ -192,3 +200,9 @@ class Http1:
             usable = self._ended and not self._pieces and not self._eof
         self._begin()
         return usable
+
+
+def _check_size(size: int) -> None:
+    """h11 looks at the limit only while a head is incomplete, so it depends on how the bytes come."""
+    if size > MAX_HEAD:
+        raise Malformed(f"the head is longer than {MAX_HEAD} bytes")

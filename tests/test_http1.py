@@ -186,3 +186,13 @@ def test_content_is_h11s() -> None:
     connection = Http1()
     sent = connection.request("POST", "/", fields, b"hi")
     assert sent == b"POST / HTTP/1.1\r\nHost: x.org\r\nContent-Length: 2\r\n\r\nhi"
+
+
+@pytest.mark.parametrize("first", ["HTTP/1.1 200 OK", "HTTP/1.1 200", "HTTP/1.1 103 Early Hints"])
+def test_a_head_has_a_limit_however_it_comes(first: str) -> None:
+    """At once, so that it is never incomplete, and in pieces."""
+    lines = [first, "Content-Length: 2", *["X: y"] * 50_000]
+    data = "\r\n".join([*lines, "", ""]).encode() + b"ok"
+    for size in (len(data), 65_536, 1000):
+        pieces = iter([data[at : at + size] for at in range(0, len(data), size)])
+        assert told(Http1(), pieces, "GET") == [b"", "malformed"]

@@ -160,7 +160,7 @@ class Interceptor:
 
     def request_of(self, session: Selectors, head: RequestHead, url: str) -> Request:
         """What a simple request asks the cache."""
-        return Request(head.method, url, head.fields, b"", session.group, self._offline(session))
+        return self.asked(session, head.method, url, head.fields)
 
     def say_again(self, entry: Entry, now: float) -> bytes | None:
         """The bytes of a hit that was answered before; None where something changed since."""

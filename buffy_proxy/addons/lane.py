@@ -30,7 +30,7 @@ from buffy_proxy.core.model import Fields, Request
 from buffy_proxy.selectors import Selectors
 
 PREFACE: Final = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
-DATA, HEADERS, PRIORITY, RST_STREAM, PUSH_PROMISE, GOAWAY, CONTINUATION = 0, 1, 2, 3, 5, 7, 9
+DATA, HEADERS, PUSH_PROMISE, CONTINUATION = 0, 1, 5, 9
 END_STREAM, END_HEADERS, PADDED, WITH_PRIORITY = 1, 4, 8, 32
 HEADER_SIZE: Final = 9
 WRITE_SIZE: Final = 64 * 1024
